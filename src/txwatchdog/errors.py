@@ -1,0 +1,29 @@
+"""Errors: one base class; each message says what happened, with the value, and what to do."""
+
+from __future__ import annotations
+
+__all__ = ["DemoError", "KeysError", "ListenError", "ManholeError", "WatchdogError"]
+
+
+class WatchdogError(Exception):
+    """Base of every error that txwatchdog raises on purpose.
+
+    The message is complete as it stands: one or two sentences that name the value and the remedy.
+    A command prints it as it is, without a traceback.
+    """
+
+
+class ManholeError(WatchdogError):
+    """The manhole can't be started or used as asked."""
+
+
+class KeysError(ManholeError):
+    """A key file is missing, unsafe or unreadable."""
+
+
+class ListenError(ManholeError):
+    """The manhole's endpoint can't be listened on."""
+
+
+class DemoError(WatchdogError):
+    """The demo can't be started as asked."""
