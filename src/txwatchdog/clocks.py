@@ -1,0 +1,199 @@
+"""The edge of `causes`: reads the clocks from the operating system.
+
+Everything is read in the watch thread, which has its own readings beside it: how late it woke, and
+what it did meanwhile, is how a process that stood still as a whole is told from one that waits.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import sys
+import threading
+import time
+from typing import Any
+
+from txwatchdog.causes import Reading
+
+__all__ = ["GcClock", "ThreadClocks"]
+
+SUSPENSION_NS = 50_000_000
+"""The shortest standstill of the whole process that is told from a late wake-up."""
+
+SYS_FUTEX = {"x86_64": 202, "aarch64": 98, "riscv64": 98, "ppc64le": 221, "s390x": 238}
+"""The number of futex(2) on each machine (the kernel's syscall tables)."""
+
+
+class GcClock:
+    """How long the collector ran in one thread, at the cost of two calls for each collection.
+
+    Attributes:
+        ident: the thread's identifier, once it is known.
+        ns: the time so far. Written by that thread alone.
+    """
+
+    def __init__(self) -> None:
+        self.ident: int | None = None
+        self.ns = 0
+        self._began_ns = 0
+        self._entry = self._collects  # one bound method, so that it can be taken off again
+
+    def start(self) -> None:
+        """Begin to count."""
+        gc.callbacks.append(self._entry)
+
+    def stop(self) -> None:
+        """Leave no trace."""
+        if self._entry in gc.callbacks:
+            gc.callbacks.remove(self._entry)
+
+    def _collects(self, phase: str, _info: dict[str, Any]) -> None:
+        if threading.get_ident() != self.ident:
+            return
+        if phase == "start":
+            self._began_ns = time.monotonic_ns()
+        elif self._began_ns:
+            self.ns += time.monotonic_ns() - self._began_ns
+            self._began_ns = 0
+
+
+class ThreadClocks:
+    """The clocks of the reactor's thread, as the watch thread reads them.
+
+    All methods are the watch thread's.
+
+    Args:
+        ident: the reactor thread's identifier, as `threading.get_ident` gives it.
+        collector: how long the collector ran in it.
+    """
+
+    def __init__(self, ident: int, collector: GcClock) -> None:
+        collector.ident = ident
+        self._collector = collector
+        self._cpu_clock = _cpu_clock(ident)
+        native = next((t.native_id for t in threading.enumerate() if t.ident == ident), None)
+        self._schedule = _open(f"/proc/self/task/{native}/schedstat")
+        self._syscall = _open(f"/proc/self/task/{native}/syscall")
+        self._own_schedule = _open(f"/proc/self/task/{threading.get_native_id()}/schedstat")
+        self._futex = SYS_FUTEX.get(os.uname().machine)
+        self._gil = _runtime_span()
+        self._suspended_ns = 0
+        self._own_before = _numbers(self._own_schedule)
+
+    def close(self) -> None:
+        """Close the files."""
+        for descriptor in (self._schedule, self._syscall, self._own_schedule):
+            if descriptor is not None:
+                os.close(descriptor)
+        self._schedule = self._syscall = self._own_schedule = None
+
+    def woke(self, late_ns: int) -> tuple[int, int]:
+        """Explain why the watch thread has woken so much later than it meant to.
+
+        If it did not run, did not queue for a CPU, and did not wait for the GIL (for which it
+        would have woken at each switch interval), the process stood still as a whole.
+
+        Args:
+            late_ns: by how much.
+
+        Returns:
+            for how much of it the machine was too busy, and the GIL taken, in ns. Where the
+            kernel does not tell, all of it is the machine's fault.
+        """
+        before, self._own_before = self._own_before, _numbers(self._own_schedule)
+        if before is None or self._own_before is None:
+            return late_ns, 0
+        _, queued_ns, slices = (b - a for a, b in zip(before, self._own_before, strict=True))
+        queued_ns = min(queued_ns, late_ns)
+        rest_ns = late_ns - queued_ns
+        if rest_ns > SUSPENSION_NS and slices * sys.getswitchinterval() * 1e9 < rest_ns / 4:
+            self._suspended_ns += rest_ns
+            return queued_ns, 0
+        return queued_ns, rest_ns
+
+    def read(self, busy_ns: int) -> Reading:
+        """All clocks, now.
+
+        Args:
+            busy_ns: what the reactor's ticks took so far.
+        """
+        at_ns = time.monotonic_ns()
+        cpu_ns = None if self._cpu_clock is None else time.clock_gettime_ns(self._cpu_clock)
+        process_ns, gc_ns = time.process_time_ns(), self._collector.ns
+        # Last, for reading a file gives the GIL up, and it may be long until we have it back.
+        schedule = _numbers(self._schedule)
+        return Reading(
+            at_ns=at_ns,
+            cpu_ns=cpu_ns,
+            process_ns=process_ns,
+            queued_ns=None if schedule is None else schedule[1],
+            gc_ns=gc_ns,
+            suspended_ns=self._suspended_ns,
+            busy_ns=busy_ns,
+        )
+
+    def is_asleep(self) -> bool | None:
+        """Whether the reactor's thread sleeps in a system call, for anything but the GIL.
+
+        Returns:
+            None where the kernel does not tell.
+        """
+        if self._syscall is None or self._futex is None or self._gil is None:
+            return None
+        try:
+            words = os.pread(self._syscall, 256, 0).split()
+        except OSError:
+            return None
+        if not words or words[0] == b"running":
+            return False
+        if words[0] == b"-1":  # in the kernel, but not by a call: a page fault
+            return False
+        if int(words[0]) != self._futex:
+            return True
+        return int(words[1], 16) not in self._gil
+
+
+def _cpu_clock(ident: int) -> int | None:
+    try:
+        return time.pthread_getcpuclockid(ident)
+    except (AttributeError, OSError):
+        return None
+
+
+def _open(path: str) -> int | None:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+
+
+def _numbers(descriptor: int | None) -> tuple[int, int, int] | None:
+    """A schedstat file: CPU time and time queued for a CPU, in ns, and time slices."""
+    if descriptor is None:
+        return None
+    try:
+        cpu, queued, slices = os.pread(descriptor, 128, 0).split()
+        return int(cpu), int(queued), int(slices)
+    except (OSError, ValueError):
+        return None
+
+
+def _runtime_span() -> range | None:
+    """Where CPython's runtime lies in memory; None on another Python, or if the OS won't tell.
+
+    In it is what a thread that waits for the GIL sleeps on: the GIL is part of the main
+    interpreter's state, and that of one static struct, `_PyRuntime` (pycore_runtime.h). Locks are
+    made on the heap. The struct's size is not known here, so it ends where its mapping does.
+    """
+    try:
+        start = ctypes.addressof(ctypes.c_char.in_dll(ctypes.pythonapi, "_PyRuntime"))
+        with open("/proc/self/maps", encoding="ascii", errors="replace") as maps:  # noqa: PTH123
+            end = start
+            for line in maps:
+                low, high = (int(bound, 16) for bound in line.split(maxsplit=1)[0].split("-"))
+                if low <= end < high and "[heap]" not in line:
+                    end = high
+    except (AttributeError, ValueError, OSError):
+        return None
+    return range(start, end) if end > start else None

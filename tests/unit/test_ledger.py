@@ -1,0 +1,128 @@
+"""The ledger: bounded history and totals."""
+
+from __future__ import annotations
+
+import pytest
+from attrs import evolve
+from builders import EPOCH, pause
+from hypothesis import given
+from hypothesis import strategies as st
+
+from txwatchdog.ledger import NOT_SEEN, OTHER, Ledger
+
+durations = st.integers(1, 10**6).map(lambda milliseconds: milliseconds / 1000)
+
+
+def test_one_function_is_one_row() -> None:
+    """Pauses of one function are counted together, with their sum and worst."""
+    ledger = Ledger()
+    for number, seconds in enumerate((1.0, 3.0, 2.0)):
+        ledger.add(pause("f", seconds, via=f"v{number}", after=number))
+    (row,) = ledger.totals().offenders
+    assert (row.function, row.count, row.total_seconds, row.worst_seconds) == ("f", 3, 6.0, 3.0)
+    assert row.via == "v2"
+    assert (row.last_at - EPOCH).total_seconds() == 2
+
+
+def test_rows_come_worst_first() -> None:
+    """Offenders are ordered by their total time, most first."""
+    ledger = Ledger()
+    for name, seconds in (("small", 1.0), ("big", 5.0), ("middle", 2.0)):
+        ledger.add(pause(name, seconds))
+    assert [row.function for row in ledger.totals().offenders] == ["big", "middle", "small"]
+
+
+def test_unblamed_pauses_have_a_row() -> None:
+    """A pause that no function is blamed for is counted all the same."""
+    ledger = Ledger()
+    ledger.add(pause(None, 2.0))
+    (row,) = ledger.totals().offenders
+    assert (row.function, row.file, row.line, row.count) == (NOT_SEEN, None, None, 1)
+
+
+def test_causes_are_counted() -> None:
+    """Pauses and seconds are summed for each cause, and a row has the cause of most of its
+    time."""
+    ledger = Ledger()
+    for cause, seconds in (("cpu", 1.0), ("blocked", 3.0), ("cpu", 1.5)):
+        ledger.add(evolve(pause("f", seconds), cause=cause))
+    totals = ledger.totals()
+    assert totals.causes["cpu"] == (2, 2.5)
+    assert totals.causes["blocked"] == (1, 3.0)
+    assert totals.causes["gil"] == (0, 0.0)
+    assert totals.offenders[0].cause == "blocked"
+
+
+def test_nobodys_fault_counts_under_its_cause_alone() -> None:
+    """Starved and suspended pauses are in the totals, and in no offender's row, not even when
+    the table is folded."""
+    ledger = Ledger(rows=4)
+    ledger.add(evolve(pause(None, 2.0), cause="starved"))
+    for number in range(20):
+        ledger.add(pause(f"f{number}", 1.0))
+    totals = ledger.totals()
+    assert totals.pauses == 21
+    assert totals.paused_seconds == 22.0
+    assert totals.causes["starved"] == (1, 2.0)
+    assert sum(row.count for row in totals.offenders) == 20
+
+
+def test_recent_is_bounded_and_newest_first() -> None:
+    """The latest pauses are kept whole, newest first, and no more than asked for."""
+    ledger = Ledger(recent=3)
+    for number in range(1, 6):
+        ledger.add(pause(number=number))
+    assert [p.number for p in ledger.recent(10)] == [5, 4, 3]
+    assert [p.number for p in ledger.recent(1)] == [5]
+
+
+def test_reset_forgets() -> None:
+    """After a reset nothing is left, and counting begins now."""
+    ledger = Ledger()
+    ledger.add(pause())
+    ledger.reset(EPOCH)
+    assert ledger.totals().pauses == 0
+    assert ledger.recent(5) == []
+    assert ledger.since == EPOCH
+
+
+def test_heavy_offender_outlives_a_flood() -> None:
+    """The function with the most time keeps its row, however many others come after it."""
+    ledger = Ledger(rows=10)
+    ledger.add(pause("heavy", 100.0))
+    for number in range(200):
+        ledger.add(pause(f"light{number}", 0.5))
+    rows = {row.function: row for row in ledger.totals().offenders}
+    assert rows["heavy"].total_seconds == 100.0
+    assert OTHER in rows
+    assert len(rows) <= 10
+
+
+def test_function_named_like_a_row_of_ours() -> None:
+    """A real function can't be mistaken for the row of the others, whatever its name."""
+    ledger = Ledger(rows=4)
+    for name in (OTHER, NOT_SEEN, "a", "b", "c", "d"):
+        ledger.add(pause(name, 1.0))
+    totals = ledger.totals()
+    assert totals.pauses == 6
+    assert {row.file for row in totals.offenders if row.function == "d"} == {"/srv/app/db.py"}
+
+
+@given(
+    events=st.lists(st.tuples(st.integers(0, 40), durations), max_size=300),
+    rows=st.integers(2, 12),
+)
+def test_totals_add_up(events: list[tuple[int, float]], rows: int) -> None:
+    """However many functions come, the table stays within its size, and its counts, sums and
+    maximum are those of all pauses."""
+    ledger = Ledger(rows=rows)
+    for function, seconds in events:
+        ledger.add(pause(f"f{function}", seconds))
+        assert len(ledger.totals().offenders) <= rows
+    totals = ledger.totals()
+    assert totals.pauses == len(events) == sum(row.count for row in totals.offenders)
+    expected = sum(round(seconds * 1000) for _, seconds in events) / 1000
+    assert totals.paused_seconds == pytest.approx(expected)
+    assert sum(row.total_seconds for row in totals.offenders) == pytest.approx(expected)
+    if events:
+        assert max(row.worst_seconds for row in totals.offenders) == max(s for _, s in events)
