@@ -1,0 +1,286 @@
+"""How we know that the reactor is busy: its wait is wrapped, or a heartbeat stands in.
+
+A `Tick` is the one thing that the reactor's thread writes and the watch thread reads. The probe
+on a reactor keeps it up to date: `busy_since_ns` is set when the wait returns, and cleared when
+the next one begins, at the cost of two readings of the clock a tick.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, Protocol, TypeVar
+
+from twisted.logger import Logger
+
+from txwatchdog.reactor import ReactorThread, WatchedReactor
+
+__all__ = ["HEARTBEAT_SECONDS", "Probe", "Tick", "probe_for"]
+
+HEARTBEAT_SECONDS = 0.1
+"""A heartbeat's longest distance; a fifth of a threshold below 0.5 s."""
+
+_log = Logger(namespace="txwatchdog.probe")
+T = TypeVar("T")
+
+
+class Tick:
+    """The tick under way, and what ticks came to.
+
+    Every field but `limit_ns` is written by the reactor's thread alone. Readers in other threads
+    see each write whole, and in order, since the GIL is held for it.
+
+    Attributes:
+        busy_since_ns: when the tick under way began, in the clock of `time.monotonic_ns`;
+            0 while the reactor waits. No two ticks share a value, so it is a tick's identity.
+        limit_ns: a tick that took longer is handed to `over`. Written by whoever sets the
+            threshold.
+        busy_ns: all ticks' durations, summed.
+        buckets: `buckets[n]` counts the ticks that took at least 2**(n-1) and less than 2**n ns.
+        over: called in the reactor's thread, with a tick's beginning and duration in ns, when
+            it has ended and was longer than the limit; before `busy_since_ns` changes.
+    """
+
+    __slots__ = ("buckets", "busy_ns", "busy_since_ns", "limit_ns", "over")
+
+    def __init__(self, limit_ns: int, over: Callable[[int, int], None]) -> None:
+        self.busy_since_ns = 0
+        self.limit_ns = limit_ns
+        self.busy_ns = 0
+        self.buckets = [0] * 128
+        self.over = over
+
+    @property
+    def count(self) -> int:
+        """Ticks that have ended."""
+        return sum(self.buckets)
+
+    def ended(self, since_ns: int, took_ns: int) -> None:
+        """A tick took longer than the limit. Nothing that goes wrong reaches the reactor."""
+        try:
+            self.over(since_ns, took_ns)
+        except Exception:
+            _log.failure("a pause could not be recorded")
+
+
+def watched(wait: Callable[..., T], tick: Tick) -> Callable[..., T]:
+    """`wait`, telling `tick` when it begins and ends.
+
+    This runs on every tick, so each line counts (`tests/benchmarks/overhead.py` measures it).
+    """
+    now = time.monotonic_ns
+    buckets = tick.buckets
+
+    def watched_wait(*args: Any, **kwargs: Any) -> T:
+        since = tick.busy_since_ns
+        if since:
+            took = now() - since
+            tick.busy_ns += took
+            buckets[took.bit_length()] += 1
+            if took > tick.limit_ns:
+                tick.ended(since, took)
+            tick.busy_since_ns = 0
+        try:
+            return wait(*args, **kwargs)
+        finally:
+            tick.busy_since_ns = now()
+
+    return watched_wait
+
+
+class Probe(Protocol):
+    """What knows that the reactor is busy."""
+
+    @property
+    def name(self) -> str:
+        """What it does, for `status()`."""
+
+    @property
+    def exact(self) -> bool:
+        """Whether `busy_since_ns` is when the tick began, so that durations are exact."""
+
+    def install(self) -> None:
+        """Begin. Any thread may call it, whether or not the reactor runs."""
+
+    def remove(self) -> None:
+        """End, leaving no trace. Any thread may call it."""
+
+    def is_waiting(self, frame: FrameType) -> bool:
+        """Whether `frame`, the reactor thread's innermost, is the reactor's wait."""
+
+
+def probe_for(reactor: WatchedReactor, thread: ReactorThread, tick: Tick) -> Probe:
+    """The probe that suits `reactor`: its wait wrapped if it has one that can be."""
+    loop = getattr(reactor, "_asyncioEventloop", None)
+    selector = getattr(loop, "_selector", None)
+    if selector is not None:
+        return _AttributeProbe(selector, "select", tick, f"{_name(selector)}.select")
+    poller = getattr(reactor, "_poller", None)
+    if loop is None and hasattr(poller, "poll"):
+        return _PollerProbe(reactor, tick)
+    module: Any = sys.modules.get("twisted.internet.selectreactor")
+    if module is not None and isinstance(reactor, module.SelectReactor):
+        return _SelectProbe(module, reactor, tick)
+    return _Heartbeat(reactor, thread, tick, _name(reactor if loop is None else loop))
+
+
+def _name(thing: object) -> str:
+    return type(thing).__qualname__
+
+
+class _WaitProbe:
+    """A wait that is wrapped."""
+
+    exact = True
+
+    def __init__(self, name: str) -> None:
+        self.name = f"{name}, wrapped"
+
+    def is_waiting(self, frame: FrameType) -> bool:
+        name, file = frame.f_code.co_name, frame.f_code.co_filename
+        if name == "select" and frame.f_back is not None:
+            # Others use selectors, too: subprocess.run, for one.
+            return file.endswith("/selectors.py") and frame.f_back.f_code.co_name == "_run_once"
+        return name == "watched_wait" or (
+            name in {"doPoll", "doSelect"} and "/twisted/internet/" in file
+        )
+
+
+class _PollerProxy:
+    """Stands before `reactor._poller`: the C object behind it takes no attributes."""
+
+    def __init__(self, poller: Any, poll: Callable[..., Any]) -> None:
+        self._poller = poller
+        self.poll = poll
+        # Spelled out, so that registering a descriptor costs nothing more than it did.
+        self.register = poller.register
+        self.modify = poller.modify
+        self.unregister = poller.unregister
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._poller, name)
+
+
+class _PollerProbe(_WaitProbe):
+    """On `EPollReactor` and `PollReactor`."""
+
+    def __init__(self, reactor: Any, tick: Tick) -> None:
+        super().__init__(f"{_name(reactor)}._poller.poll")
+        self._reactor = reactor
+        self._poller = reactor._poller
+        self._proxy = _PollerProxy(self._poller, watched(self._poller.poll, tick))
+
+    def install(self) -> None:
+        self._reactor._poller = self._proxy
+
+    def remove(self) -> None:
+        if self._reactor._poller is self._proxy:
+            self._reactor._poller = self._poller
+        else:  # someone wrapped it in turn, and will go on calling ours: let it pass through
+            self._proxy.poll = self._poller.poll
+
+
+class _SelectProbe(_WaitProbe):
+    """On `SelectReactor`, whose wait is a function of its module, thus shared by all of them."""
+
+    def __init__(self, module: Any, reactor: Any, tick: Tick) -> None:
+        super().__init__("twisted.internet.selectreactor._select")
+        self._module = module
+        self._select = select = module._select
+        ours = watched(select, tick)
+
+        def watched_select(reads: Any, *args: Any) -> Any:
+            # Another SelectReactor, in another thread, is none of our business.
+            return (ours if reads is reactor._reads else select)(reads, *args)
+
+        self._wrapper = watched_select
+
+    def install(self) -> None:
+        self._module._select = self._wrapper
+
+    def remove(self) -> None:
+        if self._module._select is self._wrapper:
+            self._module._select = self._select
+
+
+class _AttributeProbe(_WaitProbe):
+    """On `AsyncioSelectorReactor`: a method of its loop's selector, a Python object."""
+
+    def __init__(self, owner: Any, attribute: str, tick: Tick, name: str) -> None:
+        super().__init__(f"asyncio {name}")
+        self._owner = owner
+        self._attribute = attribute
+        self._had = vars(owner).get(attribute)
+        self._wrapper = watched(getattr(owner, attribute), tick)
+
+    def install(self) -> None:
+        setattr(self._owner, self._attribute, self._wrapper)
+
+    def remove(self) -> None:
+        if vars(self._owner).get(self._attribute) is not self._wrapper:
+            return
+        if self._had is None:
+            delattr(self._owner, self._attribute)
+        else:  # another wrapper stood there before
+            setattr(self._owner, self._attribute, self._had)
+
+
+class _Heartbeat:
+    """A timed call at short distances: how late it comes is how long the reactor was busy.
+
+    `busy_since_ns` is when the next beat is due, so it lies ahead while all is well, and a pause
+    is seen as begun up to one distance later than it was.
+    """
+
+    exact = False
+
+    def __init__(
+        self, reactor: WatchedReactor, thread: ReactorThread, tick: Tick, name: str
+    ) -> None:
+        self._seconds = min(HEARTBEAT_SECONDS, max(0.005, tick.limit_ns / 5e9))
+        self.name = (
+            f"heartbeat every {self._seconds:g} s: {name} has no wait that can be wrapped, and"
+            " durations err by as much"
+        )
+        self._reactor = reactor
+        self._thread = thread
+        self._tick = tick
+        self._call: Any = None  # the beat that is due; touched in the reactor's thread alone
+        self._withdraw: Callable[[], None] = lambda: None
+        self._on = False
+
+    def is_waiting(self, frame: FrameType) -> bool:  # noqa: ARG002 - the protocol's
+        """True: what a tick was before the first beat can't be known."""
+        return True
+
+    def install(self) -> None:
+        self._on = True
+        self._withdraw = self._thread.when_running(self._schedule)
+
+    def remove(self) -> None:
+        self._on = False
+        self._withdraw()
+        self._thread.soon(self._cancel)
+
+    def _schedule(self) -> None:
+        self._tick.busy_since_ns = time.monotonic_ns() + int(self._seconds * 1e9)
+        self._call = self._reactor.callLater(self._seconds, self._beat)
+
+    def _beat(self) -> None:
+        self._call = None
+        tick = self._tick
+        due = tick.busy_since_ns
+        late = max(0, time.monotonic_ns() - due)
+        tick.buckets[late.bit_length()] += 1
+        if late > tick.limit_ns:
+            tick.ended(due, late)
+        tick.busy_since_ns = 0
+        if self._on:
+            self._schedule()
+
+    def _cancel(self) -> None:
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None

@@ -1,0 +1,1 @@
+"""Rings: the ways to take a sample; each one backs up the one inside it."""

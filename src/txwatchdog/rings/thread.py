@@ -1,0 +1,292 @@
+"""Ring 1, the watch thread, and ring 2, its dead-man's switch.
+
+The thread sleeps until the earliest instant at which the threshold can be crossed, so it wakes
+about 1/threshold times a second when all is well, and exactly at the crossing when it is not.
+At each wake it sets SIGALRM for a little after its own next wake: the signal comes only if the
+thread could not run then, that is when C code holds the GIL.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from types import FrameType
+
+from twisted.logger import Logger
+
+from txwatchdog.causes import Journal, Reading, Verdict, judge
+from txwatchdog.clocks import GcClock, ThreadClocks
+from txwatchdog.detector import Detector
+from txwatchdog.origin import read_origin
+from txwatchdog.probe import Tick
+from txwatchdog.records import Sample
+from txwatchdog.rings.alarm import Alarm
+from txwatchdog.rings.blackbox import BlackBox
+from txwatchdog.rings.stacks import read_stack
+
+__all__ = ["WatchThread"]
+
+GRACE_SECONDS = 0.05
+"""How much later than the thread's own wake the alarm is set, at least."""
+
+PATIENCE = 4
+"""The alarm is set later than the thread's wake by this many times the thread's worst lateness of
+late: on a loaded machine a healthy service must not get the signal either. Only the time that it
+queued for a CPU counts: C code that held the GIL is what ring 2 is for, and must not make it wait
+longer at the next pause."""
+
+GIL_WAIT_NS = 2_000_000
+"""A wait for the GIL that is worth speaking of; its switch interval is 5 ms."""
+
+FORGET = 0.9
+"""At each wake the worst lateness of late shrinks to this."""
+
+MAX_WAIT_SECONDS = 3600.0
+"""The longest sleep, whatever the threshold."""
+
+WAITING_PAUSES = 4096
+"""Ended pauses that can wait for the thread while an observer holds it up."""
+
+_log = Logger(namespace="txwatchdog.watch")
+
+
+class WatchThread:
+    """Samples the reactor's thread when a tick crosses the threshold.
+
+    Args:
+        tick: what the probe knows.
+        detector: decides when to look; this thread's alone, while it runs.
+        ident: tells the reactor thread's identifier; None while it is not known.
+        ended: called in this thread for each tick that was a pause: its beginning in ns, its
+            samples, its duration in ns, and where its time went.
+        wakes_up: called in this thread at each wake, after all that.
+        with_alarm: whether ring 2 is wanted.
+        box: ring 3; None if it is not wanted.
+        frames: all threads' innermost frames by identifier; `sys._current_frames`.
+
+    Attributes:
+        alarm: ring 2; None if it is not wanted.
+        wakes, samples, cpu_ns: this thread's cost so far. Written by it alone.
+        lost: pauses that could not wait any longer. Written by the reactor's thread alone.
+        error: what last went wrong in here, in a line; None if nothing did.
+    """
+
+    def __init__(
+        self,
+        tick: Tick,
+        detector: Detector,
+        ident: Callable[[], int | None],
+        ended: Callable[[int, tuple[Sample, ...], int, Verdict], None],
+        wakes_up: Callable[[], None],
+        *,
+        with_alarm: bool,
+        box: BlackBox | None = None,
+        frames: Callable[[], Mapping[int, FrameType]] = sys._current_frames,
+    ) -> None:
+        self._tick = tick
+        self._detector = detector
+        self._ident = ident
+        self._ended = ended
+        self._wakes_up = wakes_up
+        self._frames = frames
+        self.alarm = Alarm(self._alarmed, "real", interrupts=False) if with_alarm else None
+        self._box = box
+        self.wakes = self.samples = self.cpu_ns = self.lost = 0
+        self.error: str | None = None
+        # A lock used as a wake-up token, never as a lock: releasing it can't block, so the
+        # reactor's thread and signal handlers may. (threading.Event holds a real lock inside.)
+        self._token = threading.Lock()
+        self._token.acquire()
+        self._stopping = False  # written by whoever stops, read by the thread
+        # Appended to by the reactor's thread and emptied by this one.
+        self._over: deque[tuple[int, int, int]] = deque()
+        self._alarm_samples: deque[Sample] = deque(maxlen=64)
+        # The clocks are opened by the thread itself, once it is known which one to read.
+        self._clocks: ThreadClocks | None = None
+        self._collector = GcClock()
+        self._journal = Journal()
+        self._lateness_ns = 0.0
+        self._gil_waited_ns = 0  # at the latest wake
+        self._due_ns = 0
+        self._origin_of_ns = 0  # the tick whose origin is known
+        self._thread: threading.Thread | None = None
+
+    @property
+    def state(self) -> str:
+        """`on`, or `off` and why."""
+        if self._thread is None:
+            return "off: the reactor does not run yet"
+        return "on" if self._thread.is_alive() else "off: dead"
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._collector.start()
+        # Made here, not earlier: the service may have forked since, to become a daemon.
+        self._thread = threading.Thread(target=self._run, name="txwatchdog", daemon=True)
+        self._thread.start()
+
+    def stop(self, seconds: float) -> None:
+        """Have the thread end, and wait for that as long as `seconds`. Any thread, this one too."""
+        self._stopping = True
+        self._collector.stop()
+        self.wake()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(seconds)
+
+    def wake(self) -> None:
+        """Have the thread look again now. Any thread, and signal handlers; never blocks."""
+        try:
+            self._token.release()
+        except RuntimeError:
+            pass  # a wake-up is already under way
+
+    def over(self, since_ns: int, took_ns: int) -> None:
+        """A tick was a pause. The reactor's thread calls it, at the tick's end."""
+        if len(self._over) < WAITING_PAUSES:
+            self._over.append((since_ns, took_ns, self._tick.busy_ns - took_ns))
+        else:
+            self.lost += 1
+        self.wake()
+
+    def _run(self) -> None:
+        if self._box is not None:
+            self._box.begin()
+        while not self._stopping:
+            try:
+                wait_ns = self._turn()
+            except Exception as problem:
+                if self.error is None:
+                    _log.failure("the watch thread stumbled, and goes on")
+                self.error = f"watch thread: {problem!r}"
+                wait_ns = 1_000_000_000
+            self.wakes += 1
+            self.cpu_ns = time.thread_time_ns()
+            seconds = min(max(wait_ns / 1e9, 0.0), MAX_WAIT_SECONDS)
+            self._token.acquire(timeout=seconds)
+        try:
+            self._collect()
+            self._close_tick_under_way()
+        except Exception:
+            _log.failure("the watch thread stumbled at its end")
+        finally:
+            if self._clocks is not None:
+                self._clocks.close()
+
+    def _turn(self) -> int:
+        """Look once. Returns: how long to sleep, in ns."""
+        self._notice_lateness(time.monotonic_ns())
+        # First this, then `_collect`: a tick's end is announced before it stops being the one
+        # under way, so the end of every earlier tick is entered before its samples are dropped.
+        busy_since_ns = self._tick.busy_since_ns
+        self._collect()
+        look = self._detector.look(time.monotonic_ns(), busy_since_ns)
+        if look.sample:
+            self._sample(busy_since_ns)
+        self._note_clocks(busy_since_ns, is_pause=look.sample)
+        self._due_ns = look.wake_at_ns
+        wait_ns = look.wake_at_ns - time.monotonic_ns()
+        if self.alarm is not None:
+            grace = max(GRACE_SECONDS, PATIENCE * self._lateness_ns / 1e9)
+            self.alarm.arm(min(max(wait_ns, 0) / 1e9 + grace, MAX_WAIT_SECONDS))
+        if self._box is not None:
+            self._box.turn(busy_since_ns, min(wait_ns / 1e9, MAX_WAIT_SECONDS))
+        self._wakes_up()
+        return wait_ns
+
+    def _notice_lateness(self, now_ns: int) -> None:
+        late_ns = max(0, now_ns - self._due_ns) if self._due_ns else 0
+        if self._clocks is None:
+            queued_ns, self._gil_waited_ns = late_ns, 0
+        else:
+            queued_ns, self._gil_waited_ns = self._clocks.woke(late_ns)
+        self._lateness_ns = max(queued_ns, self._lateness_ns * FORGET)
+
+    def _note_clocks(self, tick_ns: int, *, is_pause: bool) -> None:
+        if self._tick.busy_since_ns != tick_ns:
+            # The reactor went on during this turn, which gives the GIL up to read files: now would
+            # be within the next tick, or after the end of one that is not entered yet.
+            return
+        if (reading := self._read_clocks()) is not None:
+            self._journal.note(reading, tick_ns, is_pause=is_pause)
+
+    def _read_clocks(self) -> Reading | None:
+        if self._clocks is None:
+            ident = self._ident()
+            if ident is None:
+                return None
+            self._clocks = ThreadClocks(ident, self._collector)
+        tick = self._tick
+        since_ns = tick.busy_since_ns
+        now = time.monotonic_ns()
+        return self._clocks.read(tick.busy_ns + (max(0, now - since_ns) if since_ns else 0))
+
+    def _sample(self, tick_ns: int) -> None:
+        frame = self._frames().get(self._ident() or 0)
+        at_ns = time.monotonic_ns()
+        if frame is None:
+            return
+        stack = read_stack(frame)
+        if self._tick.busy_since_ns != tick_ns:
+            return  # the tick ended meanwhile: whatever this is, it is not of the pause
+        self.samples += 1
+        origin = None
+        if tick_ns != self._origin_of_ns:
+            self._origin_of_ns, origin = tick_ns, read_origin(frame)
+        asleep = self._clocks.is_asleep() if self._clocks is not None else None
+        sample = Sample(tick_ns, at_ns, stack, "thread", asleep=asleep, origin=origin)
+        self._detector.keep(sample)
+        if self._box is not None:
+            self._box.paused(sample)
+
+    def _collect(self) -> None:
+        while self._alarm_samples:
+            self.samples += 1
+            self._detector.keep(self._alarm_samples.popleft())
+        while self._over:
+            since_ns, took_ns, busy_before_ns = self._over.popleft()
+            self._end(since_ns, took_ns, busy_before_ns)
+
+    def _end(self, since_ns: int, took_ns: int, busy_before_ns: int) -> None:
+        readings = self._journal.of(since_ns)
+        if (after := self._read_clocks()) is not None:
+            readings.append(after)
+        samples = self._detector.end(since_ns, since_ns + took_ns)
+        asleep = [(sample.asleep, sample.seconds) for sample in samples]
+        if not asleep and self._gil_waited_ns > GIL_WAIT_NS:
+            # It ended before this thread got the GIL, so it was about the GIL.
+            asleep = [(False, took_ns / 1e9)]
+        verdict = judge(
+            readings,
+            began_ns=since_ns,
+            took_ns=took_ns,
+            busy_before_ns=busy_before_ns,
+            asleep=asleep,
+        )
+        self._ended(since_ns, samples, took_ns, verdict)
+
+    def _close_tick_under_way(self) -> None:
+        """Record a pause that is under way, as far as it got."""
+        tick = self._tick
+        since_ns, now = tick.busy_since_ns, time.monotonic_ns()
+        if since_ns and now - since_ns > tick.limit_ns:
+            self._end(since_ns, now - since_ns, tick.busy_ns)
+
+    def _alarmed(self, frame: FrameType | None) -> None:
+        """SIGALRM: the thread did not wake when it meant to. In the main thread, the reactor's."""
+        tick = self._tick
+        tick_ns = tick.busy_since_ns
+        now = time.monotonic_ns()
+        if not tick_ns or self.alarm is None:
+            return
+        early_ns = tick_ns + tick.limit_ns - now
+        if early_ns > 0:  # C code has held the GIL since before the thread knew of this tick
+            self.alarm.arm(early_ns / 1e9)
+            return
+        origin = read_origin(frame)
+        self._alarm_samples.append(
+            Sample(tick_ns, now, read_stack(frame), "sigalrm", origin=origin)
+        )
+        self.wake()

@@ -1,0 +1,230 @@
+"""The probe: the reactor's wait, wrapped, or a heartbeat."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from twisted.internet.testing import MemoryReactorClock
+
+from txwatchdog.probe import Tick, probe_for, watched
+from txwatchdog.reactor import ReactorThread
+
+
+class RunningReactor(MemoryReactorClock):
+    """A reactor whose time is told, and whose thread is the test's."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.running = True
+
+    def callFromThread(self, call: Callable[..., object], *args: object) -> None:
+        call(*args)
+
+
+class Poller:
+    """What a reactor's poller is, as far as anyone here asks."""
+
+    def __init__(self) -> None:
+        self.polled: list[Any] = []
+        self.closed = False
+
+    def poll(self, *args: Any) -> list[Any]:
+        self.polled.append(args)
+        return [args]
+
+    def register(self, *_: Any) -> str:
+        return "registered"
+
+    modify = unregister = register
+
+
+class PollReactor:
+    """A reactor with a poller, that does not run."""
+
+    running = False
+
+    def __init__(self) -> None:
+        self._poller: Any = Poller()
+
+
+def install(reactor: Any, tick: Tick) -> Any:
+    """The reactor's probe, installed."""
+    probe = probe_for(reactor, ReactorThread(reactor), tick)
+    probe.install()
+    return probe
+
+
+def test_wait_is_passed_through() -> None:
+    """The wrapped wait gets what it is called with, and its result comes back."""
+    tick = Tick(10**9, lambda *_: None)
+    wait = watched(lambda *args, **kwargs: (args, kwargs), tick)
+    assert wait(1, maxevents=2) == ((1,), {"maxevents": 2})
+
+
+def test_busy_between_two_waits_only() -> None:
+    """The tick begins when the wait returns, also with an exception, and not while it lasts."""
+    tick = Tick(10**9, lambda *_: None)
+    seen = []
+
+    def wait() -> None:
+        seen.append(tick.busy_since_ns)
+        raise InterruptedError
+
+    wrapped = watched(wait, tick)
+    for _ in range(2):
+        with pytest.raises(InterruptedError):
+            wrapped()
+        assert tick.busy_since_ns > 0
+    assert seen == [0, 0]
+    assert tick.count == 1
+    assert tick.busy_ns > 0
+
+
+def test_long_tick_is_handed_over() -> None:
+    """A tick over the limit is announced with its beginning and duration, before it is over."""
+    ended: list[tuple[int, int, int]] = []
+    tick = Tick(1, lambda since, took: ended.append((since, took, tick.busy_since_ns)))
+    wrapped = watched(lambda: None, tick)
+    wrapped()
+    began = tick.busy_since_ns
+    wrapped()
+    ((since, took, busy_since),) = ended
+    assert since == began == busy_since
+    assert took > 1
+
+
+def test_failure_in_recording_stays_with_us() -> None:
+    """If recording a pause fails, the reactor's wait goes on as if it had not."""
+
+    def over(_since: int, _took: int) -> None:
+        raise RuntimeError("ours")
+
+    wrapped = watched(lambda: "waited", Tick(1, over))
+    assert [wrapped(), wrapped()] == ["waited", "waited"]
+
+
+def test_poller_is_replaced_and_given_back() -> None:
+    """A proxy stands before the poller, passes everything on, and leaves no trace."""
+    reactor = PollReactor()
+    poller = reactor._poller
+    tick = Tick(10**9, lambda *_: None)
+    probe = install(reactor, tick)
+    assert probe.exact
+    assert reactor._poller is not poller
+    assert reactor._poller.poll(0.1, 5) == [(0.1, 5)]
+    assert reactor._poller.register(1, 2) == "registered"
+    assert reactor._poller.closed is False
+    assert tick.busy_since_ns
+    probe.remove()
+    assert reactor._poller is poller
+
+
+def test_poller_wrapped_by_another_in_turn() -> None:
+    """If someone wrapped our proxy, it stays in their chain and does nothing any more."""
+    reactor = PollReactor()
+    tick = Tick(10**9, lambda *_: None)
+    probe = install(reactor, tick)
+    theirs = type("Theirs", (), {"poll": reactor._poller.poll, "inner": reactor._poller})()
+    proxy, reactor._poller = reactor._poller, theirs
+    probe.remove()
+    assert reactor._poller is theirs
+    proxy.poll(1)
+    assert tick.busy_since_ns == 0
+
+
+class Selector:
+    """A selector as asyncio's loop has it."""
+
+    def select(self, timeout: float | None = None) -> float | None:
+        return timeout
+
+
+class AsyncioReactor:
+    """A reactor over an asyncio loop."""
+
+    running = False
+
+    def __init__(self, selector: object) -> None:
+        self._asyncioEventloop = type("Loop", (), {"_selector": selector})()
+
+
+def test_selector_is_wrapped_and_given_back() -> None:
+    """The selector's method is shadowed, and afterwards the instance is as it was."""
+    selector = Selector()
+    probe = install(AsyncioReactor(selector), Tick(10**9, lambda *_: None))
+    assert "select" in vars(selector)
+    assert selector.select(3) == 3
+    probe.remove()
+    assert vars(selector) == {}
+
+
+def test_earlier_wrapper_of_the_selector_stays() -> None:
+    """Another's wrapper, there before ours, is there again afterwards."""
+    selector = Selector()
+    theirs = selector.select
+    selector.select = theirs  # type: ignore[method-assign]
+    probe = install(AsyncioReactor(selector), Tick(10**9, lambda *_: None))
+    probe.remove()
+    assert vars(selector) == {"select": theirs}
+
+
+def test_heartbeat_where_nothing_can_be_wrapped() -> None:
+    """A reactor with no wait that we know is asked to call us at short distances."""
+    reactor = RunningReactor()
+    tick = Tick(500_000_000, lambda *_: None)
+    probe = install(reactor, tick)
+    assert not probe.exact
+    assert "heartbeat every 0.1 s" in probe.name
+    (call,) = reactor.getDelayedCalls()
+    assert call.getTime() == pytest.approx(0.1)
+    reactor.advance(0.1)
+    assert len(reactor.getDelayedCalls()) == 1
+    assert tick.count == 1
+    probe.remove()
+    assert reactor.getDelayedCalls() == []
+
+
+def test_heartbeat_is_quicker_for_low_thresholds() -> None:
+    """The distance of the beats is a fifth of the threshold, if that is less."""
+    reactor = RunningReactor()
+    probe = install(reactor, Tick(100_000_000, lambda *_: None))
+    assert "every 0.02 s" in probe.name
+    probe.remove()
+
+
+def test_late_beat_is_a_pause() -> None:
+    """A beat that comes later than the limit after it was due is announced as a pause."""
+    reactor = RunningReactor()
+    ended: list[tuple[int, int]] = []
+    tick = Tick(500_000_000, lambda since, took: ended.append((since, took)))
+    probe = install(reactor, tick)
+    tick.busy_since_ns = due = tick.busy_since_ns - 5_000_000_000
+    reactor.advance(0.1)
+    ((since, took),) = ended
+    assert since == due
+    assert took > 4_000_000_000
+    assert tick.busy_since_ns > due
+    probe.remove()
+
+
+def test_select_reactor_of_another_thread_is_left_alone() -> None:
+    """The wrapped `_select` tells reactors apart by the set of readers that they pass."""
+    from twisted.internet import selectreactor
+
+    original = selectreactor._select
+    reactor: Any = selectreactor.SelectReactor.__new__(selectreactor.SelectReactor)
+    reactor._reads, reactor.running = set(), False
+    tick = Tick(10**9, lambda *_: None)
+    probe = install(reactor, tick)
+    try:
+        selectreactor._select(set(), set(), [], 0)
+        assert tick.busy_since_ns == 0
+        selectreactor._select(reactor._reads, set(), [], 0)
+        assert tick.busy_since_ns > 0
+        assert sys.modules["twisted.internet.selectreactor"] is selectreactor
+    finally:
+        probe.remove()
+    assert selectreactor._select is original
