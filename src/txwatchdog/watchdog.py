@@ -1,0 +1,577 @@
+"""`Watchdog`: the object that operators hold. It puts the rooms together."""
+
+from __future__ import annotations
+
+import math
+import numbers
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta, timezone
+from functools import partial
+from typing import Any, cast
+
+from twisted.internet.interfaces import IReactorCore
+from twisted.logger import Logger
+
+from txwatchdog.activity import Activity
+from txwatchdog.blame import Blame, blame, blame_samples
+from txwatchdog.causes import UNBLAMED, Verdict
+from txwatchdog.detector import Detector
+from txwatchdog.ledger import ORDERS, RECENT, Ledger
+from txwatchdog.pauselog import PauseLog
+from txwatchdog.probe import Probe, Tick, probe_for
+from txwatchdog.reactor import ReactorThread, WatchedReactor
+from txwatchdog.records import (
+    Live,
+    Pause,
+    Sample,
+    Stack,
+    State,
+    Status,
+    Top,
+    Tracebacks,
+    iso,
+    resolve,
+)
+from txwatchdog.rings.alarm import CLOCKS, Alarm, Clock
+from txwatchdog.rings.blackbox import BlackBox
+from txwatchdog.rings.original import OriginalMethod
+from txwatchdog.rings.stacks import read_stack
+from txwatchdog.rings.thread import WatchThread
+
+__all__ = ["Watchdog"]
+
+RINGS = (("thread", "sigalrm"), ("thread",), ("sigalrm",))
+"""The combinations of rings that make sense."""
+
+JOIN_SECONDS = 1.0
+"""How long `stop` waits for the watch thread, which an observer may hold up."""
+
+_log = Logger(namespace="txwatchdog")
+
+
+class Watchdog:
+    """Sees every pause of a reactor, and blames a function for it.
+
+    Every method may be called from any thread, during a pause too.
+
+    Args:
+        reactor: the reactor to watch; it may be running already. It must provide IReactorTime
+            and IReactorFromThreads too, as every reactor of Twisted's does.
+        threshold: seconds; a tick of the reactor that lasts longer is a pause.
+        rings: how samples are taken: `("thread", "sigalrm")`, a watch thread with SIGALRM as its
+            dead-man's switch; `("thread",)` without; `("sigalrm",)`, the original method by
+            itself: a signal that the reactor puts off as long as it turns, and no thread.
+        interval: for the original method, the seconds between two puttings-off.
+        clock: for the original method, what its timer counts: `real` time, the process's
+            `virtual` (user) time, or `prof` (user and system) time. Only pauses that its signal
+            falls into are seen: on the latter two a sleeping process is not one.
+        blackbox: a file of this process alone that tells its next start, by the log and by
+            `status().last_run`, if it died while the reactor was paused, and where. It is made
+            when the reactor runs. None: no black box. See `txwatchdog.rings.blackbox`.
+
+    Raises:
+        ValueError: an argument is not one of these.
+    """
+
+    def __init__(
+        self,
+        reactor: IReactorCore,
+        threshold: float = 0.5,
+        *,
+        rings: Sequence[str] = ("thread", "sigalrm"),
+        interval: float = 0.1,
+        clock: Clock = "real",
+        blackbox: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self.reactor = cast(WatchedReactor, reactor)
+        self._rings = _checked_rings(rings, clock)
+        self._interval = _checked_seconds("interval", interval)
+        self._clock = clock
+        self._threshold = _checked_seconds("threshold", threshold)
+        self._tick = Tick(_nanoseconds(self._threshold), self._over)
+        self._detector = Detector(self._tick.limit_ns)
+        self._ledger = Ledger()
+        self._log = PauseLog(time.monotonic_ns)
+        self._thread = ReactorThread(self.reactor)
+        path = _checked_path(blackbox, self._rings)
+        self._box: BlackBox | None = None
+        if path is not None:
+            self._box = BlackBox(path, lambda: self._threshold, lambda: self._thread.ident)
+        # Guards starting and stopping, which people and services do. Never taken by a ring.
+        self._switch = threading.RLock()
+        self._running = False
+        self._starts = 0
+        self._probe: Probe | None = None
+        self._watch: WatchThread | None = None
+        self._original: OriginalMethod | None = None
+        self._retired: list[Alarm] = []  # those whose signal only the main thread can give back
+        self._undo: list[Callable[[], None]] = []
+        # Replaced, never changed, so that a ring can iterate over it while someone subscribes.
+        self._subscribing = threading.Lock()
+        self._observers: tuple[Callable[[Pause], object], ...] = ()
+        self._pauses = 0  # written by the one thread that records pauses
+        # When the numbers begin: all of a tick's counters only ever grow.
+        self._base_busy_ns = self._base_ticks = 0
+        self._on_ns = 0  # for how long it has been on since then, without the present spell
+        self._on_since_ns = 0
+
+    def __repr__(self) -> str:
+        state = "running" if self._running else "stopped"
+        return f"<Watchdog {state}, threshold {self._threshold:g} s; see .status()>"
+
+    # -- on and off ---------------------------------------------------------------------------
+
+    @property
+    def running(self) -> bool:
+        """Whether the watchdog looks."""
+        return self._running
+
+    def start(self) -> None:
+        """Begin to look, before or after the reactor runs. Does nothing if it does already."""
+        with self._switch:
+            if self._running:
+                return
+            self._running = True
+            self._starts += 1
+            self._on_since_ns = time.monotonic_ns()
+            if self._ledger.since is None:
+                self._ledger.reset()
+            self._tick.busy_since_ns = 0
+            if self._box is not None:
+                self._box.look_back()
+            self._probe = probe_for(self.reactor, self._thread, self._tick)
+            if "thread" in self._rings:
+                self._watch = WatchThread(
+                    self._tick,
+                    self._detector,
+                    lambda: self._thread.ident,
+                    self._finish,
+                    self._log.flush,
+                    with_alarm="sigalrm" in self._rings,
+                    box=self._box,
+                )
+            else:
+                self._original = OriginalMethod(
+                    self.reactor,
+                    self._tick,
+                    self._detector,
+                    interval=self._interval,
+                    clock=self._clock,
+                )
+            self._probe.install()
+            self._join_tick_under_way()
+            if self._watch is not None and self.reactor.running:
+                # Not by way of the reactor: it may be paused, and that is the time to look.
+                self._watch.start()
+            begin = partial(self._reactor_runs, self._starts)
+            self._undo.append(self._thread.when_running(begin))
+
+    def stop(self) -> None:
+        """Stop looking, and leave nothing behind. Does nothing if it does not look.
+
+        A pause that is under way is recorded with what it has lasted so far. Where the caller is
+        not in the reactor's thread, a signal handler is given back as soon as the reactor turns.
+        """
+        with self._switch:
+            if not self._running:
+                return
+            self._running = False
+            self._on_ns += time.monotonic_ns() - self._on_since_ns
+            while self._undo:
+                self._undo.pop()()
+            probe, self._probe = self._probe, None
+            watch, self._watch = self._watch, None
+            original, self._original = self._original, None
+            if probe is not None:
+                probe.remove()
+            if watch is not None:
+                watch.stop(JOIN_SECONDS)
+                if self._box is not None:
+                    self._box.close()
+                if watch.alarm is not None:
+                    self._retire(watch.alarm)
+            if original is not None:
+                original.alarm.disarm()
+                self._thread.soon(original.stop)
+                self._retire(original.alarm)
+            self._log.flush()
+
+    def _reactor_runs(self, start: int) -> None:
+        """The reactor runs: what is bound to its thread can begin. In that thread."""
+        with self._switch:
+            if not self._running or start != self._starts:
+                return  # it was on its way here, or waited for the switch, as we were stopped
+            if not self._tick.busy_since_ns:
+                # No wait that we saw led here: the reactor begins, or waited since before we came.
+                self._tick.busy_since_ns = time.monotonic_ns()
+            self._remove_retired()
+            trigger = self.reactor.addSystemEventTrigger("after", "shutdown", self.stop)
+            self._undo.append(lambda: self._forget_trigger(trigger))
+            if self._watch is not None:
+                if self._watch.alarm is not None:
+                    self._watch.alarm.install()
+                if self._watch.state != "on":
+                    self._watch.start()
+                self._watch.wake()
+            if self._original is not None:
+                self._original.start()
+
+    def _retire(self, alarm: Alarm) -> None:
+        """Give `alarm`'s signal back, at the latest when it is wanted again."""
+        alarm.disarm()
+        self._retired.append(alarm)
+        self._thread.soon(self._remove_retired)
+
+    def _remove_retired(self) -> None:
+        # All: the one that holds the signal may be followed by some that never got it.
+        while self._retired:
+            self._retired.pop().remove()
+
+    def _forget_trigger(self, trigger: Any) -> None:
+        try:
+            self.reactor.removeSystemEventTrigger(trigger)
+        except (KeyError, ValueError):
+            pass  # it is what calls us: the reactor has taken it out of its list
+
+    def _join_tick_under_way(self) -> None:
+        """If the reactor is busy as we come, its tick counts from now on."""
+        ident = self._thread.ident
+        if self._thread.is_current:
+            self._tick.busy_since_ns = time.monotonic_ns()
+        if ident is None or self._thread.is_current or self._is_waiting(ident):
+            return
+        now = time.monotonic_ns()
+        self._tick.busy_since_ns = now
+        if self._is_waiting(ident) and self._tick.busy_since_ns == now:
+            self._tick.busy_since_ns = 0  # it went to wait between our two looks
+
+    def _is_waiting(self, ident: int) -> bool:
+        frame = sys._current_frames().get(ident)
+        return frame is None or self._probe is None or self._probe.is_waiting(frame)
+
+    # -- settings -----------------------------------------------------------------------------
+
+    @property
+    def threshold(self) -> float:
+        """Seconds; a tick that lasts longer is a pause. In force from the tick under way.
+
+        Setting it to anything but a finite number greater than 0 raises ValueError, and the old
+        value stays.
+        """
+        return self._threshold
+
+    @threshold.setter
+    def threshold(self, seconds: float) -> None:
+        self._threshold = _checked_seconds("threshold", seconds)
+        self._tick.limit_ns = self._detector.threshold_ns = _nanoseconds(self._threshold)
+        if (watch := self._watch) is not None:
+            watch.wake()
+
+    def on_pause(self, callback: Callable[[Pause], object]) -> Callable[[], None]:
+        """Have `callback` called with each finished `Pause`.
+
+        It is called in the watch thread (in the reactor's, with the original method), which can't
+        look meanwhile: it should be quick. What it raises is logged, and goes no further.
+
+        Args:
+            callback: any callable of one argument.
+
+        Returns:
+            a function that unsubscribes it.
+
+        Raises:
+            ValueError: it can't be called.
+        """
+        if not callable(callback):
+            raise ValueError(f"callback must be callable with a Pause, not {callback!r}")
+        entry = partial(callback)  # an identity of its own, to unsubscribe by
+        with self._subscribing:
+            self._observers = (*self._observers, entry)
+
+        def unsubscribe() -> None:
+            with self._subscribing:
+                self._observers = tuple(each for each in self._observers if each is not entry)
+
+        return unsubscribe
+
+    def reset(self) -> None:
+        """Clear the ledger: counts and pauses begin anew."""
+        with self._switch:
+            self._ledger.reset()
+            self._base_busy_ns = self._tick.busy_ns
+            self._base_ticks = self._tick.count
+            self._on_ns = 0
+            self._on_since_ns = time.monotonic_ns()
+
+    # -- what was seen ------------------------------------------------------------------------
+
+    def stats(self) -> dict[str, Any]:
+        """The numbers since start or reset, as a plain dict that `json.dumps` takes.
+
+        Returns:
+            `pauses`, `paused_seconds`, `threshold` (seconds), `since` (ISO 8601, UTC; None
+            before the first start), `ticks`, `causes` (for each its
+            `pauses` and `seconds`), and `offenders`, a list of dicts by total time, most
+            first (`Offender.as_dict`).
+        """
+        totals = self._ledger.totals()
+        since = self._ledger.since
+        return {
+            "pauses": totals.pauses,
+            "paused_seconds": totals.paused_seconds,
+            "threshold": self._threshold,
+            "since": iso(since) if since else None,
+            "ticks": self._ticks(),
+            "causes": {
+                cause: {"pauses": count, "seconds": seconds}
+                for cause, (count, seconds) in totals.causes.items()
+            },
+            "offenders": [row.as_dict() for row in totals.offenders],
+        }
+
+    def top(self, n: int = 10, by: str = "total") -> Top:
+        """The worst offenders.
+
+        Args:
+            n: how many rows.
+            by: their order: `total`, `count`, `worst` or `recent`.
+
+        Returns:
+            the rows, a sequence of `Offender` that prints as a table.
+
+        Raises:
+            ValueError: `n` is not a number of rows, or `by` not an order.
+        """
+        _check_count(n)
+        if by not in ORDERS:
+            raise ValueError(f"by must be one of {', '.join(ORDERS)}, not {by!r}")
+        totals = self._ledger.totals()
+        rows = sorted(totals.offenders, key=ORDERS[by], reverse=True)[:n]
+        hidden = len(totals.offenders) - len(rows)
+        return Top(tuple(rows), by, totals.pauses, totals.paused_seconds, hidden)
+
+    def pauses(self, n: int = 10) -> list[Pause]:
+        """The latest `n` pauses that have ended, newest first; the last 100 are kept.
+
+        Raises:
+            ValueError: `n` is not a number of pauses.
+        """
+        _check_count(n)
+        return self._ledger.recent(n)
+
+    def tracebacks(self, n: int = 5) -> Tracebacks:
+        """The latest `n` pauses' tracebacks, newest first: a list of strings that prints well.
+
+        Raises:
+            ValueError: `n` is not a number of pauses.
+        """
+        return Tracebacks(pause.traceback for pause in self.pauses(n))
+
+    def export(self, format: str) -> str:  # noqa: A002 - the operators' word for it
+        """What was seen, for other tools.
+
+        Args:
+            format: `collapsed`, the input of flamegraph.pl and inferno, in microseconds: all pauses
+                since start or reset; `speedscope`, that tool's file: the same, and each of the
+                last 100 pauses; `json`, everything, as the README documents it; `report`, an HTML
+                page to look at, in one file that needs no network.
+
+        Returns:
+            the text.
+
+        Raises:
+            ValueError: `format` is none of these.
+        """
+        from txwatchdog.exports import Recording, export  # only when someone asks
+        from txwatchdog.process import this_process
+
+        pauses = self._ledger.recent(RECENT)
+        totals = self._ledger.totals()
+        recording = Recording(
+            pauses=tuple(reversed(pauses)),
+            offenders=totals.offenders,
+            count=totals.pauses,
+            paused_seconds=totals.paused_seconds,
+            threshold=self._threshold,
+            since=self._ledger.since,
+            made_at=datetime.now(timezone.utc),
+            process=this_process(),
+        )
+        return export(recording, format)
+
+    def stack(self) -> Stack:
+        """Where the reactor is at this moment, and since when."""
+        ident = self._thread.ident
+        frame = None if ident is None else sys._current_frames().get(ident)
+        state, seconds = self._state()
+        raw = read_stack(frame)
+        verdict = Blame(None, None) if state == "idle" else blame(raw)
+        return Stack(state, seconds, verdict.offender, verdict.via, resolve(raw))
+
+    def status(self) -> Status:
+        """What the watchdog does, and what it costs."""
+        state, seconds = self._state()
+        watch = self._watch
+        return Status(
+            running=self._running,
+            state=state,
+            seconds=seconds,
+            threshold=self._threshold,
+            probe=self._probe.name if self._probe else "none",
+            rings=self._ring_states(),
+            utilisation=self._utilisation(),
+            ticks=self._ticks(),
+            pauses=self._ledger.totals().pauses,
+            cpu_seconds=watch.cpu_ns / 1e9 if watch else 0.0,
+            wakes=watch.wakes if watch else 0,
+            samples=watch.samples
+            if watch
+            else (self._original.samples if self._original is not None else 0),
+            lost=watch.lost if watch else 0,
+            error=watch.error if watch else None,
+            last_run=self._box.last_run if self._box else None,
+        )
+
+    def activity(self) -> Activity:
+        """What the reactor's ticks have come to by now; the difference of two says what between."""
+        tick, exact = self._tick, self._probe is not None and self._probe.exact
+        state, seconds = self._state()
+        busy = tick.busy_ns / 1e9 + (0.0 if state == "off" else seconds)
+        return Activity(time.monotonic(), busy if exact else None, seconds, tuple(tick.buckets))
+
+    def live(self) -> Live:
+        """The full-screen view, in a session of the manhole's that has a terminal."""
+        return Live()
+
+    def _state(self) -> tuple[State, float]:
+        since_ns = self._tick.busy_since_ns
+        seconds = (time.monotonic_ns() - since_ns) / 1e9 if since_ns else 0.0
+        if not self._running:
+            return "off", 0.0
+        if seconds <= 0:  # a heartbeat that is not due yet lies ahead
+            return "idle", 0.0
+        return ("paused" if seconds > self._threshold else "busy"), seconds
+
+    def _ring_states(self) -> dict[str, str]:
+        states = dict.fromkeys(("thread", "sigalrm"), "off: not asked for")
+        for ring in self._rings:
+            states[ring] = "off: the watchdog is stopped"
+        if self._watch is not None:
+            states["thread"] = self._watch.state
+            if self._watch.alarm is not None:
+                states["sigalrm"] = self._watch.alarm.state
+        if self._original is not None:
+            states["sigalrm"] = self._original.alarm.state
+        if self._box is not None:
+            states["blackbox"] = self._box.state
+        return states
+
+    def _ticks(self) -> int:
+        return self._tick.count - self._base_ticks
+
+    def _utilisation(self) -> float | None:
+        if self._probe is None or not self._probe.exact:
+            return None
+        now = time.monotonic_ns()
+        on_ns = self._on_ns + now - self._on_since_ns
+        since_ns = self._tick.busy_since_ns
+        busy_ns = self._tick.busy_ns - self._base_busy_ns + (now - since_ns if since_ns else 0)
+        return min(1.0, busy_ns / on_ns) if on_ns else 0.0
+
+    # -- what is seen -------------------------------------------------------------------------
+
+    def _over(self, since_ns: int, took_ns: int) -> None:
+        """A tick was a pause. The reactor's thread calls it, at the tick's end."""
+        if (watch := self._watch) is not None:
+            watch.over(since_ns, took_ns)
+        elif self._original is not None:
+            # Without a thread nobody reads the clocks, so the cause stays unknown.
+            samples = self._detector.end(since_ns, since_ns + took_ns)
+            self._finish(since_ns, samples, took_ns, Verdict())
+
+    def _finish(
+        self, since_ns: int, samples: tuple[Sample, ...], took_ns: int, why: Verdict
+    ) -> None:
+        """Record a pause that has ended. In the watch thread, or the original method's."""
+        who, culprit = blame_samples(samples)
+        if who.offender is None and not self._counts_unseen():
+            return
+        if why.cause in UNBLAMED:
+            who = Blame(None, None)
+        self._pauses += 1
+        ago = timedelta(microseconds=(time.monotonic_ns() - since_ns) / 1000)
+        pause = Pause(
+            number=self._pauses,
+            started_at=datetime.now(timezone.utc) - ago,
+            duration=took_ns / 1e9,
+            offender=who.offender,
+            via=who.via,
+            samples=samples,
+            culprit=culprit,
+            cause=why.cause,
+            shares=why.shares,
+        )
+        self._ledger.add(pause)
+        self._log.pause(pause)
+        for observer in self._observers:
+            try:
+                observer(pause)
+            except BaseException:  # SystemExit, too: it would end the thread that looks
+                _log.failure("an observer of pauses failed on {pause}", pause=pause)
+
+    def _counts_unseen(self) -> bool:
+        """Whether a tick over the threshold is a pause though no callback was seen in it.
+
+        A heartbeat that is late says only that the process got no CPU; and the original method's
+        pauses are those that its signal fell into.
+        """
+        return self._original is None and self._probe is not None and self._probe.exact
+
+
+def _checked_rings(rings: Sequence[str], clock: str) -> tuple[str, ...]:
+    chosen = tuple(rings) if not isinstance(rings, str) else (rings,)
+    if chosen not in RINGS:
+        raise ValueError(f"rings must be one of {', '.join(map(repr, RINGS))}, not {rings!r}")
+    if clock not in CLOCKS:
+        raise ValueError(f"clock must be one of {', '.join(CLOCKS)}, not {clock!r}")
+    if clock != "real" and "thread" in chosen:
+        raise ValueError(
+            f"clock={clock!r} goes with rings=('sigalrm',): the watch thread sleeps in real time"
+        )
+    return chosen
+
+
+def _checked_seconds(name: str, seconds: object) -> float:
+    if isinstance(seconds, numbers.Real) and not isinstance(seconds, bool):
+        try:
+            value = float(seconds)
+        except OverflowError:
+            value = math.inf
+        if math.isfinite(value) and value > 0:
+            return value
+    raise ValueError(f"{name} must be a finite number of seconds above 0, not {seconds!r}")
+
+
+def _checked_path(path: object, rings: tuple[str, ...]) -> str | None:
+    if path is None:
+        return None
+    name = os.fspath(path) if isinstance(path, (str, os.PathLike)) else None
+    if not isinstance(name, str) or not name or "\0" in name:
+        raise ValueError(f"blackbox must be the path of a file, not {path!r}")
+    if "thread" not in rings:
+        raise ValueError("blackbox goes with the watch thread, which writes it: rings='thread'")
+    return name
+
+
+def _nanoseconds(seconds: float) -> int:
+    # A threshold of 30,000 years is as good as any longer one, and still fits a float.
+    return max(1, round(min(seconds, 1e12) * 1e9))
+
+
+def _check_count(n: Any) -> None:
+    if not isinstance(n, int) or isinstance(n, bool) or n < 0:
+        raise ValueError(f"n must be a whole number from 0, not {n!r}")
