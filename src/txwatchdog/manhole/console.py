@@ -1,0 +1,187 @@
+"""The interactive console: read, run, show, until the operator leaves."""
+
+from __future__ import annotations
+
+import ast
+import codeop
+from typing import TYPE_CHECKING, Protocol
+
+from txwatchdog.manhole.output import Capture, Outlet, routed
+from txwatchdog.manhole.runner import CTRL_C
+from txwatchdog.manhole.verbs.lines import console_verb
+
+if TYPE_CHECKING:
+    from txwatchdog.manhole.runner import Runner
+    from txwatchdog.manhole.session import SessionChannel
+    from txwatchdog.manhole.verbs.run import Verbs
+
+__all__ = ["Console", "Editor", "is_complete"]
+
+# codeop's own flags; typeshed does not know them.
+_DONT_IMPLY_DEDENT: int = getattr(codeop, "PyCF_DONT_IMPLY_DEDENT", 0x200)
+_ALLOW_INCOMPLETE: int = getattr(codeop, "PyCF_ALLOW_INCOMPLETE_INPUT", 0)
+
+_nowhere = Capture(Outlet(lambda _stream, _data: None, terminal=False), lambda _value: None)
+
+PS1 = ">>> "
+PS2 = "... "
+
+
+class Editor(Protocol):
+    """Reads inputs from a terminal. All in the manhole's thread."""
+
+    async def read(self) -> str:
+        """Read one input of one or more lines.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C; what was typed is dropped.
+            EOFError: Ctrl-D on an empty line, or the client sends no more.
+        """
+
+    def feed(self, data: bytes) -> None:
+        """Take what the client sent."""
+
+    def feed_eof(self) -> None:
+        """The client will send no more."""
+
+    def forget(self) -> None:
+        """Drop what was typed ahead."""
+
+    def resized(self) -> None:
+        """The terminal has another size."""
+
+
+class Console:
+    """One operator's console.
+
+    Args:
+        channel: The session's, with a terminal.
+        runner: Runs what is typed.
+        banner: Shown first.
+    """
+
+    def __init__(self, channel: SessionChannel, runner: Runner, banner: str) -> None:
+        self._runner = runner
+        self._banner = banner
+        self._is_running = False
+        self._channel = channel
+        self._editor = _make_editor(channel)
+        self._verbs: Verbs | None = None
+        self._attach()
+
+    async def interact(self) -> int:
+        """Read and run until the operator leaves.
+
+        Returns:
+            The session's exit status.
+        """
+        self._runner.outlet.write(self._banner)
+        while True:
+            try:
+                source = await self._editor.read()
+            except KeyboardInterrupt:
+                continue
+            except EOFError:
+                return 0
+            if source.strip() in ("exit", "quit") and source.strip() not in self._names:
+                return 0
+            if source.strip():
+                ending = await self._run(source)
+                if ending is not None:
+                    return ending
+
+    @property
+    def _names(self) -> dict[str, object]:
+        return self._runner.interpreter.namespace
+
+    async def _run(self, source: str) -> int | None:
+        """Run an input; the exit status if it ends the session."""
+        self._is_running = True
+        try:
+            line = console_verb(source, self._names)
+            if line is not None:
+                await self._run_verb(line)
+                return None
+            ending = await self._runner.run(source + "\n")
+        finally:
+            self._is_running = False
+        return ending.status if ending.leaves else None
+
+    async def _run_verb(self, line: str) -> None:
+        if self._verbs is None:
+            from txwatchdog.manhole.verbs.run import Verbs  # brings click
+
+            self._verbs = Verbs(self._channel, self._runner.watchdog)
+        try:
+            await self._verbs.run(line)
+        finally:
+            self._attach()  # a verb may take the terminal over
+
+    def _attach(self) -> None:
+        self._channel.on_resize = self._editor.resized
+        self._channel.listen(self._input, self._editor.feed_eof)
+
+    def _input(self, data: bytes) -> None:
+        if self._is_running and CTRL_C in data:
+            # What was typed before the Ctrl-C was for the prompt that it interrupts.
+            self._editor.forget()
+            data = data[data.rindex(CTRL_C) + 1 :]
+            self._runner.interrupt()
+            if self._verbs is not None:
+                self._verbs.interrupt()
+        self._editor.feed(data)
+
+
+def _make_editor(channel: SessionChannel) -> Editor:
+    assert channel.terminal is not None
+    if channel.terminal.name == "dumb":
+        from txwatchdog.manhole.plain import PlainEditor
+
+        return PlainEditor(channel.outlet)
+    # 55 ms and 7 MiB, so only for those who come to type.
+    from txwatchdog.manhole.editor import LineEditor
+
+    return LineEditor(channel)
+
+
+def is_complete(source: str) -> bool:
+    """Whether Enter at the end of an input runs it, as in Python's own console.
+
+    Args:
+        source: What has been typed so far.
+
+    Returns:
+        False while a statement lacks its rest, or a block the blank line that ends it. True also
+        for what can never become valid: running it shows the error.
+    """
+    # What the parser warns about shows when the input runs; until then nobody should see it.
+    with routed(_nowhere):
+        try:
+            if _lacks_its_rest(source):
+                return False
+            body = ast.parse(source).body
+        except Exception:
+            return True
+    is_block = bool(body) and (hasattr(body[-1], "body") or isinstance(body[-1], ast.Match))
+    return not is_block or not source.rsplit("\n", 1)[-1].strip()
+
+
+def _lacks_its_rest(source: str) -> bool:
+    """What `codeop` finds out, without what it does to find it.
+
+    It changes the process's warning filters for a moment, in a thread that is not the service's:
+    if the service does so, too, the one may put back what the other had set for a moment only.
+    """
+    if _parse_error(source) is None:
+        return False
+    error = _parse_error(source + "\n")
+    return error is None or "incomplete input" in str(error)
+
+
+def _parse_error(source: str) -> SyntaxError | None:
+    flags = ast.PyCF_ONLY_AST | _DONT_IMPLY_DEDENT | _ALLOW_INCOMPLETE
+    try:
+        compile(source, "<input>", "exec", flags, dont_inherit=True)
+    except SyntaxError as error:
+        return error
+    return None

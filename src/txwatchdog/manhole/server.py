@@ -1,0 +1,316 @@
+"""The manhole's life: listening, a thread with a loop of its own, and an end without a trace.
+
+`Manhole` lives in the reactor's thread, `_Server` in the manhole's. Each start has a `_Server` of
+its own, so that nothing of an old one can get mixed up with the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from txwatchdog.manhole.binding import address_of, bind, unbind
+from txwatchdog.manhole.carrier import Carrier, Clock, Connections
+
+if TYPE_CHECKING:
+    import os
+    import socket
+    from collections.abc import Callable, Coroutine, Mapping
+
+    from twisted.conch.ssh.keys import Key
+    from twisted.internet.interfaces import IAddress
+
+    from txwatchdog.manhole.keyring import Keyring
+    from txwatchdog.manhole.session import SessionChannel
+
+__all__ = ["Manhole"]
+
+_log = Logger(namespace="txwatchdog.manhole")
+
+_FAREWELL = 0.3  # seconds that open connections get to take their last bytes
+_PATIENCE = 1.5  # seconds after which a stop no longer waits for the thread
+
+
+class Manhole:
+    """A Python console in this process, over SSH, that answers while the reactor is stuck.
+
+    All methods are to be called in the reactor's thread, or before the reactor runs; `stop` may be
+    called from any thread.
+
+    Args:
+        watchdog: The watchdog of the reactor that runs here; operators find it as ``watchdog``.
+        endpoint: A server endpoint string of Twisted's (``tcp:``, ``tcp6:``, ``unix:``,
+            ``systemd:``). Without ``interface=`` only this host can connect.
+        keys: The directory of the host key and ``authorized_keys``; the host key, and the
+            directory itself, are made at the first start.
+        namespace: The names that each operator begins with, beside ``watchdog``.
+    """
+
+    def __init__(
+        self,
+        watchdog: Any,
+        endpoint: str = "tcp:2222:interface=127.0.0.1",
+        keys: str | os.PathLike[str] = "keys",
+        namespace: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._watchdog = watchdog
+        self._reactor = watchdog.reactor
+        self._endpoint = endpoint
+        # Absolute now: a service that daemonises changes its directory.
+        self._keys = Path(keys).absolute()
+        self._namespace = dict(namespace or {})
+        self._server: _Server | None = None
+        self._ending: _Server | None = None
+        self._withdraw_launch: Callable[[], None] = _nothing
+        self._shutdown_trigger: Any = None
+
+    @property
+    def address(self) -> IAddress | None:
+        """Where it listens, as an address of Twisted's; None while it does not. Any thread."""
+        server = self._server
+        return None if server is None else server.address
+
+    def start(self) -> None:
+        """Begin to listen; sessions are served as soon as the reactor runs.
+
+        What can fail does so here. Starting what is started is harmless.
+
+        Raises:
+            KeysError: The host key or ``authorized_keys`` is missing, unsafe or unreadable.
+            ListenError: The endpoint can't be listened on.
+        """
+        if self._server is not None:
+            return
+        if self._ending is not None:
+            # The one before still holds the address; it is about to let go of it.
+            self._ending.join(_PATIENCE)
+        from txwatchdog.manhole.keyring import Keyring
+
+        keyring = Keyring(self._keys)
+        host_key = keyring.load()
+        listening = bind(self._endpoint)
+        server = self._server = _Server(
+            self._watchdog, listening, host_key, keyring, self._namespace
+        )
+        self._shutdown_trigger = self._reactor.addSystemEventTrigger(
+            "before", "shutdown", self._shut_down
+        )
+        self._launch_when_running(server)
+
+    def stop(self) -> Deferred[None]:
+        """Close all sessions and stop listening. From any thread, any number of times.
+
+        Returns:
+            Fires in the reactor's thread when the thread, its loop and its descriptors are gone.
+            Once the reactor has stopped, it has already fired.
+        """
+        done: Deferred[None] = Deferred()
+        if self._is_elsewhere():
+            contextvars.Context().run(self._reactor.callFromThread, self._stop, done)
+        else:
+            self._stop(done)
+        return done
+
+    def _is_elsewhere(self) -> bool:
+        """Whether this is not the reactor's thread, as far as the manhole can tell."""
+        from twisted.python import threadable
+
+        return threadable.isInIOThread() is False and bool(getattr(self._reactor, "running", False))
+
+    def _launch_when_running(self, server: _Server) -> None:
+        # Not before: a thread does not survive the fork of a service that daemonises.
+        handle = self._reactor.callWhenRunning(server.launch)
+
+        def withdraw() -> None:
+            if handle is not None:
+                with contextlib.suppress(Exception):  # it has been called, and is gone
+                    self._reactor.removeSystemEventTrigger(handle)
+
+        self._withdraw_launch = withdraw
+
+    def _shut_down(self) -> Deferred[None]:
+        """Called by the reactor when it shuts down; it waits for the result."""
+        self._shutdown_trigger = None
+        done: Deferred[None] = Deferred()
+        self._stop(done)
+        return done
+
+    def _stop(self, done: Deferred[None]) -> None:
+        server, self._server = self._server, None
+        self._withdraw_launch()
+        self._withdraw_launch = _nothing
+        if self._shutdown_trigger is not None:
+            with contextlib.suppress(Exception):  # the reactor is shutting down already
+                self._reactor.removeSystemEventTrigger(self._shutdown_trigger)
+            self._shutdown_trigger = None
+        if server is not None and server.end(self._ended):
+            self._ending = server
+        if self._ending is None:
+            done.callback(None)
+            return
+        self._ending.waiting.append(done)
+        if not getattr(self._reactor, "running", False):
+            # No reactor will tell when it is over, so it is waited for.
+            self._ended(self._ending)
+
+    def _ended(self, server: _Server) -> None:
+        """Called in the reactor's thread when a server's thread is at its end, or seems stuck."""
+        server.join(_PATIENCE)
+        if self._ending is server:
+            self._ending = None
+        waiting, server.waiting = server.waiting, []
+        for done in waiting:
+            done.callback(None)
+
+
+class _Server:
+    """One listening socket and the thread that serves it.
+
+    Args:
+        watchdog: For the operators.
+        listening: The socket; closed at the end.
+        host_key: Who we are.
+        keyring: Who gets in.
+        namespace: What operators begin with.
+    """
+
+    def __init__(
+        self,
+        watchdog: Any,
+        listening: socket.socket,
+        host_key: Key,
+        keyring: Keyring,
+        namespace: Mapping[str, Any],
+    ) -> None:
+        self._watchdog = watchdog
+        self._reactor = watchdog.reactor
+        self._listening = listening
+        self._host_key = host_key
+        self._keyring = keyring
+        self._namespace = namespace
+        self.address: IAddress | None = address_of(listening)
+        self.waiting: list[Deferred[None]] = []
+        """To be fired at the end; only the reactor's thread touches it."""
+        self._loop: asyncio.SelectorEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._is_over = asyncio.Event()
+        self._on_ended: Callable[[_Server], None] = lambda _server: None
+        self._stuck: Any = None  # the reactor's timer for a thread that does not end
+
+    def launch(self) -> None:
+        """Start the thread; called by the reactor once it runs, so that nothing may get out."""
+        try:
+            # Made directly: never uvloop's, never what a policy of the service's would choose.
+            loop = asyncio.SelectorEventLoop()
+            loop.set_debug(False)
+            loop.set_exception_handler(_report)
+            thread = threading.Thread(
+                target=self._run, args=(loop,), name="txwatchdog-manhole", daemon=True
+            )
+            try:
+                thread.start()
+            except BaseException:
+                loop.close()
+                raise
+            self._loop, self._thread = loop, thread
+        except Exception as error:  # the process's limit of descriptors or threads
+            _log.error("the manhole cannot begin: {error!r}; the service goes on", error=error)
+
+    def end(self, on_ended: Callable[[_Server], None]) -> bool:
+        """Begin to end; called in the reactor's thread.
+
+        Args:
+            on_ended: Called in the reactor's thread when the thread is at its end, or when it
+                does not end in time; possibly both.
+
+        Returns:
+            False if there is no thread, so that all is over already.
+        """
+        if self._thread is None or self._loop is None:
+            self._listening.close()
+            unbind(self.address)
+            self.address = None
+            return False
+        self._on_ended = on_ended
+        with contextlib.suppress(RuntimeError):  # the loop has ended by itself
+            self._loop.call_soon_threadsafe(self._is_over.set)
+        if getattr(self._reactor, "running", False):
+            self._stuck = self._reactor.callLater(_PATIENCE, on_ended, self)
+        return True
+
+    def join(self, patience: float) -> None:
+        """Wait for the thread, for a number of seconds at most."""
+        stuck, self._stuck = self._stuck, None
+        if stuck is not None and stuck.active():
+            stuck.cancel()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(patience)
+            if self._thread.is_alive():
+                _log.warn("the manhole's thread has not ended: it is left behind")
+
+    def _run(self, loop: asyncio.SelectorEventLoop) -> None:
+        """The thread's body."""
+        try:
+            loop.run_until_complete(self._serve(loop))
+        except BaseException:
+            _log.failure("the manhole has failed; the service goes on without it")
+        finally:
+            self._listening.close()
+            unbind(self.address)
+            self.address = None
+            loop.close()
+            with contextlib.suppress(Exception):  # the reactor is gone, so nobody waits either
+                contextvars.Context().run(self._reactor.callFromThread, self._on_ended, self)
+
+    async def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Accept connections until told to end, then see all of them off."""
+        from txwatchdog.manhole.runner import run_session
+        from txwatchdog.manhole.session import Connection
+        from txwatchdog.manhole.ssh import Factory
+
+        def begin(channel: SessionChannel, command: bytes | None) -> Coroutine[Any, Any, int]:
+            return run_session(channel, command, self._watchdog, self._namespace)
+
+        factory = Factory(
+            self._host_key,
+            self._keyring.authorized,
+            lambda key: Connection(key, begin, loop),
+            Clock(loop),
+        )
+        connections = Connections()
+        accepting = await loop.create_server(
+            lambda: Carrier(factory.build, loop, connections), sock=self._listening
+        )
+        await self._is_over.wait()
+        accepting.close()
+        for connection in list(connections):
+            connection.farewell()
+        await connections.wait_empty(_FAREWELL)
+        for connection in list(connections):
+            connection.abort()
+        await connections.wait_empty(_FAREWELL)
+        others = asyncio.all_tasks(loop) - {asyncio.current_task(loop)}
+        for task in others:
+            task.cancel()
+        if others:
+            await asyncio.wait(others, timeout=_FAREWELL)
+
+
+def _report(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Called by the loop for what nobody else caught, instead of logging a traceback."""
+    _log.warn(
+        "in the manhole: {message}: {error!r}",
+        message=context.get("message", ""),
+        error=context.get("exception"),
+    )
+
+
+def _nothing() -> None:
+    """Stands where there is nothing to take back."""

@@ -1,0 +1,153 @@
+"""Runs a session's verbs: what each takes, where it prints, how it ends. In the manhole's thread.
+
+A verb itself is carried out in a short-lived thread: `stop` may wait a second for the watch
+thread, `export` formats a hundred stacks, and a disk that source lines are read from may hang.
+Neither another session nor Ctrl-C has to wait for that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from typing import TYPE_CHECKING, Any
+
+from txwatchdog.manhole.runner import INTERRUPTED, heed_ctrl_c, read_script
+from txwatchdog.manhole.script import give_arguments
+from txwatchdog.manhole.spool import STDERR
+from txwatchdog.manhole.verbs.table import Call, UsageError, read_order
+from txwatchdog.manhole.worker import in_worker
+
+if TYPE_CHECKING:
+    from txwatchdog.manhole.runner import Runner
+    from txwatchdog.manhole.session import SessionChannel
+    from txwatchdog.manhole.verbs.table import Order
+
+__all__ = ["Verbs"]
+
+USAGE = 2  # exit statuses
+RAISED = 1
+
+_WIDTH = 100  # columns, where there is no terminal
+
+
+class Verbs:
+    """Runs one session's verbs, one after the other.
+
+    Args:
+        channel: The session's.
+        watchdog: What they ask.
+        runner: For the verb that runs Python; None in a console, which hands Ctrl-C over itself.
+        may_change: Whether those that change something are allowed.
+    """
+
+    def __init__(
+        self,
+        channel: SessionChannel,
+        watchdog: Any,
+        runner: Runner | None = None,
+        *,
+        may_change: bool = True,
+    ) -> None:
+        self._channel = channel
+        self._watchdog = watchdog
+        self._runner = runner
+        self._may_change = may_change
+        self._outlet = channel.outlet
+        self._interrupted = asyncio.Event()
+
+    def interrupt(self) -> None:
+        """The operator pressed Ctrl-C while a verb runs."""
+        self._interrupted.set()
+
+    async def run(self, line: str) -> int:
+        """Run a verb to its end, or to the operator's patience's.
+
+        Args:
+            line: From `lines.verb_line`.
+
+        Returns:
+            The exit status: 0, 1 if it raised or is not allowed, 2 if it can't be understood,
+            130 if given up.
+        """
+        self._interrupted.clear()
+        try:
+            order = read_order(line)
+        except UsageError as error:
+            return self._complain(str(error), USAGE)
+        if isinstance(order, str):
+            self._outlet.write(order + "\n")
+            return 0
+        if order.changes and not self._may_change:
+            return self._complain(f"{order.verb.name}: this key may look, and change nothing", 1)
+        if order.verb.place == "terminal":
+            return await self._on_terminal()
+        if order.verb.place == "stdin":
+            return await self._script(order)
+        return await self._carry_out(order)
+
+    async def _carry_out(self, order: Order) -> int:
+        terminal = self._channel.terminal
+        call = Call(
+            self._watchdog,
+            width=_WIDTH if terminal is None else terminal.columns,
+            colour=terminal is not None and terminal.has_colour,
+        )
+        if self._runner is not None:
+            heed_ctrl_c(self._channel, self.interrupt)
+        text = in_worker(lambda: order.carry_out(call))
+        interrupted = asyncio.ensure_future(self._interrupted.wait())
+        try:
+            either: set[asyncio.Future[Any]] = {text, interrupted}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            interrupted.cancel()
+            if not text.done():
+                text.cancel()
+        if text.cancelled():
+            return self._complain(f"{order.verb.name}: given up", INTERRUPTED)
+        error = text.exception()
+        if error is None:
+            self._outlet.write(text.result() + "\n")
+            return 0
+        return self._complain("".join(traceback.format_exception(error)).rstrip("\n"), RAISED)
+
+    async def _on_terminal(self) -> int:
+        terminal = self._channel.terminal
+        if terminal is None:
+            return self._complain(
+                "live: it fills a terminal, and there is none: ssh -t … live", USAGE
+            )
+        if not terminal.moves:
+            return self._complain(
+                f"live: a terminal of the kind {terminal.name!r} can't show it; top, stack and "
+                "pauses work there",
+                USAGE,
+            )
+        # 55 ms and 7 MiB, so only for those who come to look.
+        from txwatchdog.manhole.live.screen import LiveScreen
+
+        return await LiveScreen(self._channel, self._watchdog, may_change=self._may_change).run()
+
+    async def _script(self, order: Order) -> int:
+        runner, arguments = self._runner, list(order.options["arguments"])
+        if runner is None or self._channel.terminal is not None:
+            return self._complain(
+                "python: it reads a script from standard input, and a terminal is no script: "
+                "ssh … python < script.py; without a word ssh … is a console",
+                USAGE,
+            )
+        if arguments and arguments[0] != "-":
+            return self._complain(
+                f"python: there is no file {arguments[0]!r} to be read here; send it: "
+                f"ssh … python - < {arguments[0]}",
+                USAGE,
+            )
+        source = await read_script(self._channel, self._outlet)
+        if source is None:
+            return RAISED
+        give_arguments(runner.interpreter.namespace, arguments or ["-"])
+        return (await runner.run(source)).status
+
+    def _complain(self, message: str, status: int) -> int:
+        self._outlet.write(message + "\n", STDERR)
+        return status

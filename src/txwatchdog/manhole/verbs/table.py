@@ -1,0 +1,385 @@
+"""What each verb takes and does. Pure but for the watchdog, which any thread may ask.
+
+click reads the words and nothing else: it never prints, exits or looks at the service's terminal.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import click
+from attrs import frozen
+
+from txwatchdog.manhole.verbs.lines import NAMES, split
+from txwatchdog.records import iso
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+__all__ = ["VERBS", "Call", "Order", "UsageError", "Verb", "read_order"]
+
+FORMATS = ("collapsed", "speedscope", "json")  # of `exports.FORMATS`, which is dear to import
+WIDTH = 80  # columns of help texts
+
+
+class UsageError(Exception):
+    """A verb line that can't be carried out; its message says why, and what to type."""
+
+
+@frozen
+class Call:
+    """What a verb is called with, beside its own options.
+
+    Attributes:
+        watchdog: Whom it asks.
+        width: Columns that its text should keep to.
+        colour: Whether its text may be coloured.
+    """
+
+    watchdog: Any
+    width: int = 100
+    colour: bool = False
+
+
+@frozen
+class Verb:
+    """One verb.
+
+    Attributes:
+        command: Reads its options.
+        act: Called in any thread with a `Call` and the options; returns the text to be printed.
+        changes: Says of its options whether it changes anything, or only looks.
+        place: What it needs: ``terminal`` and ``stdin`` are for the session to arrange.
+    """
+
+    command: click.Command
+    act: Callable[..., str]
+    changes: Callable[[Mapping[str, Any]], bool]
+    place: str = "anywhere"
+
+    @property
+    def name(self) -> str:
+        """Its one word."""
+        return str(self.command.name)
+
+    @property
+    def summary(self) -> str:
+        """What it does, in a line."""
+        return self.command.get_short_help_str(WIDTH)
+
+
+@frozen
+class Order:
+    """A verb line that has been understood."""
+
+    verb: Verb
+    options: Mapping[str, Any]
+
+    @property
+    def changes(self) -> bool:
+        """Whether carrying it out changes anything: the watchdog, or, by Python, whatever."""
+        return self.verb.changes(self.options)
+
+    def carry_out(self, call: Call) -> str:
+        """Do it, in any thread.
+
+        Returns:
+            The text to be printed, without its last line feed.
+        """
+        return self.verb.act(call, **self.options)
+
+
+def read_order(line: str) -> Order | str:
+    """Understand a verb line.
+
+    Args:
+        line: From `lines.verb_line`.
+
+    Returns:
+        What to do; the help text if that is all that is asked for.
+
+    Raises:
+        UsageError: It can't be understood.
+    """
+    try:
+        name, *words = split(line)
+    except ValueError as error:
+        raise UsageError(f"{str(error).lower()} in: {line}; close it") from error
+    command = VERBS[name].command
+    try:
+        context = command.make_context(name, words, terminal_width=WIDTH, max_content_width=WIDTH)
+    except _HelpWanted as wanted:
+        return str(wanted)
+    except click.UsageError as error:
+        usage = ""
+        if error.ctx is not None:
+            usage = f"\n{error.ctx.get_usage()}"
+        message = " ".join(error.format_message().split())
+        raise UsageError(f"{name}: {message}{usage}\nTry: {name} --help") from error
+    return Order(VERBS[name], context.params)
+
+
+class _HelpWanted(Exception):  # noqa: N818 - it is not an error
+    pass
+
+
+def _help_wanted(context: click.Context, _param: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        raise _HelpWanted(context.get_help())
+
+
+VERBS: dict[str, Verb] = {}
+"""All verbs, by name."""
+
+
+def _never(_options: Mapping[str, Any]) -> bool:
+    return False
+
+
+def _always(_options: Mapping[str, Any]) -> bool:
+    return True
+
+
+def _verb(
+    name: str,
+    *params: click.Parameter,
+    changes: Callable[[Mapping[str, Any]], bool] = _never,
+    place: str = "anywhere",
+    settings: Mapping[str, Any] | None = None,
+) -> Callable[[Callable[..., str]], Callable[..., str]]:
+    """Declare a verb; its docstring is its help."""
+
+    def declare(act: Callable[..., str]) -> Callable[..., str]:
+        about = click.Option(
+            ["--help", "-h"],
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=_help_wanted,
+            help="Show this.",
+        )
+        command = click.Command(
+            name,
+            params=[*params, about],
+            help=act.__doc__,
+            add_help_option=False,
+            context_settings=dict(settings or {}),
+        )
+        VERBS[name] = Verb(command, act, changes, place)
+        return act
+
+    return declare
+
+
+def _rows(default: int, what: str) -> click.Option:
+    return click.Option(
+        ["-n", "n"],
+        type=click.IntRange(min=0),
+        default=default,
+        show_default=True,
+        help=f"How many {what}.",
+    )
+
+
+def _json() -> click.Option:
+    return click.Option(["--json", "as_json"], is_flag=True, help="As JSON, for programs.")
+
+
+def _dump(data: Any) -> str:
+    return json.dumps(data, indent=2, ensure_ascii=False, default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    """What `json` can't write by itself: what colleagues add to a record shows, if plainly."""
+    if attrs.has(type(value)):
+        return attrs.asdict(value)
+    return iso(value) if hasattr(value, "isoformat") else str(value)
+
+
+@_verb(
+    "top",
+    _rows(10, "functions"),
+    click.Option(
+        ["--by"],
+        type=click.Choice(["total", "count", "worst", "recent"]),
+        default="total",
+        show_default=True,
+        help="What comes first.",
+    ),
+    _json(),
+)
+def _top(call: Call, n: int, by: str, as_json: bool) -> str:
+    """The functions that pause the reactor most."""
+    from txwatchdog.tables import top_text
+
+    top = call.watchdog.top(n, by)
+    return _dump(top.as_dict()) if as_json else top_text(top, call.width, colour=call.colour)
+
+
+@_verb("pauses", _rows(10, "pauses"), _json())
+def _pauses(call: Call, n: int, as_json: bool) -> str:
+    """The latest pauses, newest first."""
+    from txwatchdog.tables import pauses_text
+
+    pauses = call.watchdog.pauses(n)
+    if as_json:
+        return _dump([pause.as_dict() for pause in pauses])
+    return pauses_text(pauses, call.width, colour=call.colour)
+
+
+@_verb("tracebacks", _rows(5, "pauses"), _json())
+def _tracebacks(call: Call, n: int, as_json: bool) -> str:
+    """Where the reactor was during the latest pauses, newest first."""
+    tracebacks = call.watchdog.tracebacks(n)
+    return _dump(list(tracebacks)) if as_json else str(tracebacks).removesuffix("\n")
+
+
+@_verb("stack", _json())
+def _stack(call: Call, as_json: bool) -> str:
+    """Where the reactor is at this moment, and since when."""
+    stack = call.watchdog.stack()
+    return _dump(stack.as_dict()) if as_json else str(stack)
+
+
+@_verb("status", _json())
+def _status(call: Call, as_json: bool) -> str:
+    """What the watchdog does, and what it costs."""
+    status = call.watchdog.status()
+    return _dump(attrs.asdict(status)) if as_json else str(status)
+
+
+@_verb("stats", _json())
+def _stats(call: Call, as_json: bool) -> str:
+    """The numbers since start or reset."""
+    stats = call.watchdog.stats()
+    if as_json:
+        return _dump(stats)
+    lines = [
+        f"since      {stats['since'] or 'not started'}",
+        f"threshold  {stats['threshold']:g} s",
+        f"ticks      {stats['ticks']}",
+        f"pauses     {stats['pauses']}, {stats['paused_seconds']:.3f} s in all",
+    ]
+    for cause, share in stats.get("causes", {}).items():
+        if share["pauses"]:
+            lines.append(f"  {cause:<10} {share['pauses']}, {share['seconds']:.3f} s")
+    lines.append(f"offenders  {len(stats['offenders'])}: top shows them")
+    return "\n".join(lines)
+
+
+@_verb("live", place="terminal", changes=_never)
+def _live(call: Call) -> str:
+    """All of this on a full screen, each second anew (ssh -t).
+
+    In it, ? shows the keys.
+    """
+    raise NotImplementedError("the session opens it")
+
+
+@_verb(
+    "export",
+    click.Argument(["format"], type=click.Choice(FORMATS), default="collapsed"),
+)
+def _export(call: Call, format: str) -> str:  # noqa: A002 - the operators' word for it
+    """What was sampled, for other tools.
+
+    FORMAT is collapsed (the default; for flamegraph.pl and inferno), speedscope (for
+    https://speedscope.app) or json (all there is).
+    """
+    return str(call.watchdog.export(format)).removesuffix("\n")
+
+
+@_verb("report")
+def _report(call: Call) -> str:
+    """A page with a timeline and flame graphs, as one HTML file.
+
+    Keep it, and open it in a browser: ssh … report > pauses.html
+    """
+    return str(call.watchdog.export("report")).removesuffix("\n")
+
+
+def _seconds(_context: click.Context, _param: click.Parameter, value: str | None) -> float | None:
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = math.nan
+    if not (math.isfinite(seconds) and seconds > 0):
+        raise click.BadParameter(f"{value!r} is no threshold: give seconds above 0, such as 0.5.")
+    return seconds
+
+
+@_verb(
+    "threshold",
+    click.Argument(["seconds"], required=False, callback=_seconds),
+    _json(),
+    changes=lambda options: options["seconds"] is not None,
+    settings={"ignore_unknown_options": True},  # so that -1 is a number, if a wrong one
+)
+def _threshold(call: Call, seconds: float | None, as_json: bool) -> str:
+    """How long a turn may take before it is a pause; sets it.
+
+    SECONDS is in force from the turn under way.
+    """
+    before = call.watchdog.threshold
+    if seconds is not None:
+        call.watchdog.threshold = seconds
+    now = call.watchdog.threshold
+    if as_json:
+        return _dump({"threshold": now})
+    return f"{now:g} s" if seconds is None else f"{now:g} s (was {before:g} s)"
+
+
+@_verb("start", changes=_always)
+def _start(call: Call) -> str:
+    """Begin to look for pauses."""
+    call.watchdog.start()
+    return "watchdog running"
+
+
+@_verb("stop", changes=_always)
+def _stop(call: Call) -> str:
+    """Stop looking, until start."""
+    call.watchdog.stop()
+    return "watchdog stopped; start begins again"
+
+
+@_verb("reset", changes=_always)
+def _reset(call: Call) -> str:
+    """Forget all pauses; count anew."""
+    call.watchdog.reset()
+    return "all pauses forgotten"
+
+
+@_verb(
+    "python",
+    click.Argument(["arguments"], nargs=-1, type=click.UNPROCESSED),
+    place="stdin",
+    changes=_always,
+    settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+)
+def _python(call: Call, arguments: Sequence[str]) -> str:
+    """Run a script from standard input.
+
+    ssh … python < script.py, or with arguments ssh … python - ONE TWO < script.py: the script finds
+    them in sys.argv when it imports sys. The service's own sys.argv, which argparse looks at by
+    itself, stays as it is: call parse_args(sys.argv[1:]).
+    """
+    raise NotImplementedError("the session runs it")
+
+
+@_verb("help", click.Argument(["verb"], required=False, type=click.Choice(NAMES)))
+def _help(_call: Call, verb: str | None) -> str:
+    """The verbs, or what one of them takes."""
+    if verb is not None:
+        text = read_order(f"{verb} --help")
+        assert isinstance(text, str)
+        return text
+    lines = ["One word for one answer, also during a pause:", ""]
+    lines += [f"  {name:<11} {VERBS[name].summary}" for name in NAMES]
+    lines += ["", "VERB --help says more. Anything else is Python, such as 'watchdog.top(3)'."]
+    return "\n".join(lines)

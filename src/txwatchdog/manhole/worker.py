@@ -1,0 +1,56 @@
+"""Work that may take long, out of the manhole's thread, so that no session holds up another."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["in_worker"]
+
+T = TypeVar("T")
+
+
+def in_worker(work: Callable[[], T]) -> asyncio.Future[T]:
+    """Have something done in a short-lived thread of its own. In the manhole's thread.
+
+    The loop's own executor keeps its threads, and a process can't end before they do; this one is
+    a daemon, and nobody waits for it who does not want to.
+
+    Args:
+        work: What to do.
+
+    Returns:
+        What it returns or raises. To give up waiting does not end it.
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def settle(result: T | None, error: BaseException | None) -> None:
+        if done.cancelled():
+            return
+        if error is None:
+            done.set_result(result)  # type: ignore[arg-type]  # None is a result, too
+        elif isinstance(error, Exception) and not isinstance(error, StopIteration):
+            done.set_exception(error)
+        else:  # a future would not take it, or would let it end the loop
+            done.set_exception(RuntimeError(f"it raised {error!r}"))
+
+    def run() -> None:
+        try:
+            outcome: tuple[T | None, BaseException | None] = (work(), None)
+        except BaseException as error:
+            outcome = (None, error)
+        try:
+            loop.call_soon_threadsafe(settle, *outcome)
+        except RuntimeError:
+            return  # the manhole has ended meanwhile
+
+    try:
+        threading.Thread(target=run, name="txwatchdog-manhole-worker", daemon=True).start()
+    except RuntimeError:  # the process's limit of threads: better slow than not at all
+        run()
+    return done

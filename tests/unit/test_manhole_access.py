@@ -1,0 +1,199 @@
+"""Who gets in: `authorized_keys` is read as OpenSSH does, and fails closed."""
+
+from __future__ import annotations
+
+import base64
+import stat
+from typing import TYPE_CHECKING
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from hypothesis import given
+from hypothesis import strategies as st
+
+from txwatchdog.errors import KeysError
+from txwatchdog.manhole.access import (
+    load_authorized_keys,
+    load_host_key,
+    parse_authorized_keys,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def _line(
+    private: ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey,
+) -> str:
+    return (
+        private.public_key()
+        .public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+        .decode()
+    )
+
+
+ED25519 = _line(ed25519.Ed25519PrivateKey.from_private_bytes(b"\x07" * 32))
+ECDSA = _line(ec.derive_private_key(12345, ec.SECP256R1()))
+# Made once: an RSA key takes a while.
+RSA = _line(rsa.generate_private_key(65537, 2048))
+WEAK_RSA = _line(rsa.generate_private_key(65537, 1024))
+
+
+def test_comments_and_blank_lines_are_skipped() -> None:
+    """Keys keep their line's number and their comment."""
+    keys = parse_authorized_keys(f"# who\n\n  {ED25519} ann@host, her laptop \r\n\t\n{ECDSA}\n")
+    assert [(key.line, key.comment) for key in keys] == [(3, "ann@host, her laptop"), (5, "")]
+
+
+def test_the_blob_is_what_a_client_sends() -> None:
+    """A key is found by the bytes that go over the wire."""
+    (key,) = parse_authorized_keys(RSA)
+    assert key.blob == base64.b64decode(RSA.split()[1])
+    assert key.signature_algorithms == (b"rsa-sha2-512", b"rsa-sha2-256")
+
+
+def test_options_that_forbid_what_is_never_done_are_honoured() -> None:
+    """no-port-forwarding and its like take nothing to enforce."""
+    (key,) = parse_authorized_keys(f"no-port-forwarding,No-X11-Forwarding {ED25519} ann")
+    assert key.options == (("no-port-forwarding", None), ("no-x11-forwarding", None))
+    assert key.comment == "ann"
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (f'from="10.0.0.0/8" {ED25519}', "option 'from' is not enforced"),
+        (f'command="a \\"b\\", c",restrict {ED25519}', "option 'command' is not enforced"),
+        (f"no-pty {ED25519}", "option 'no-pty' is not enforced"),
+        (f"frobnicate {ED25519}", "option 'frobnicate' is not enforced"),
+        (f"cert-authority {ED25519}", "cert-authority"),
+        (f'from="10.0.0.0/8 {ED25519}', "no closing quote"),
+        (f"from=10.0.0.0/8 {ED25519}", "not in double quotes"),
+        ("restrict", "no public key after 'restrict'"),
+        ("ssh-ed25519", "damaged or cut short"),
+        (ED25519[:-8], "damaged or cut short"),
+        (ED25519.replace("AAAA", "AA!A", 1), "damaged or cut short"),
+        (ED25519.replace("ssh-ed25519", "ecdsa-sha2-nistp256", 1), "damaged or cut short"),
+        ("ssh-dss AAAAB3NzaC1kc3MAAACB", "DSA"),
+        ("sk-ssh-ed25519@openssh.com AAAA", "not supported"),
+        (WEAK_RSA, "1024 bits is too weak"),
+        ("-----BEGIN OPENSSH PRIVATE KEY-----", "the one line of its .pub file"),
+        ("é", "no public key after"),
+        ("!", "neither a public key nor options"),
+    ],
+)
+def test_a_line_that_cannot_be_used_is_named(line: str, says: str) -> None:
+    """An error names the line's number and the reason."""
+    with pytest.raises(KeysError, match=r"^line 2: ") as caught:
+        parse_authorized_keys(f"{ED25519}\n{line}\n{ECDSA}\n")
+    assert says in str(caught.value)
+
+
+@given(st.text(), st.integers(0, 2))
+def test_no_text_gets_anything_but_keys_or_an_error(text: str, place: int) -> None:
+    """Whatever a file holds, the parser returns keys that are in it, or raises KeysError."""
+    lines = [ED25519, ECDSA]
+    lines.insert(place, text)
+    try:
+        keys = parse_authorized_keys("\n".join(lines))
+    except KeysError as error:
+        assert str(error).startswith("line ")  # noqa: PT017 - either outcome is right
+    else:
+        assert {key.key.sshType() for key in keys} >= {b"ssh-ed25519"}
+
+
+@given(st.binary(max_size=200))
+def test_no_blob_is_taken_for_another_key(blob: bytes) -> None:
+    """Base64 of anything is a key only if it is one in its canonical form."""
+    line = f"ssh-ed25519 {base64.b64encode(blob).decode()}"
+    try:
+        (key,) = parse_authorized_keys(line)
+    except KeysError:
+        return
+    assert key.blob == blob
+
+
+def _write(directory: Path, text: str, mode: int = 0o600) -> None:
+    path = directory / "authorized_keys"
+    path.write_text(text)
+    path.chmod(mode)
+
+
+def test_a_missing_file_says_what_to_type(tmp_path: Path) -> None:
+    """Without authorized_keys the error holds the command that makes it."""
+    with pytest.raises(KeysError, match=r"cat ~/\.ssh/id_ed25519\.pub >> .*/authorized_keys$"):
+        load_authorized_keys(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "\n\n", "# nobody\n"])
+def test_an_empty_file_says_what_to_type(tmp_path: Path, text: str) -> None:
+    """A file without keys is an error, too: nobody could log in."""
+    _write(tmp_path, text)
+    with pytest.raises(KeysError, match=r"holds no key.*cat "):
+        load_authorized_keys(tmp_path)
+
+
+@pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
+def test_a_file_that_others_may_write_to_is_refused(tmp_path: Path, mode: int) -> None:
+    """Who may write to the file may let himself in."""
+    _write(tmp_path, ED25519, mode)
+    with pytest.raises(KeysError, match=r"chmod 600 .*/authorized_keys$"):
+        load_authorized_keys(tmp_path)
+
+
+def test_a_directory_that_anyone_may_write_to_is_refused(tmp_path: Path) -> None:
+    """Who may put files into the directory may let himself in by a new one."""
+    _write(tmp_path, ED25519)
+    tmp_path.chmod(0o777)
+    with pytest.raises(KeysError, match=r"has mode 0777.*chmod o-w "):
+        load_authorized_keys(tmp_path)
+
+
+def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
+    """What can't be read is an error that names it."""
+    (tmp_path / "authorized_keys").mkdir()
+    with pytest.raises(KeysError, match=r"cannot read .*/authorized_keys: is a directory"):
+        load_authorized_keys(tmp_path)
+
+
+def test_a_bad_line_is_named_with_its_file(tmp_path: Path) -> None:
+    """The error of a line names the file, too."""
+    _write(tmp_path, f"{ED25519}\nrubbish\n", 0o644)
+    with pytest.raises(KeysError, match=r"/authorized_keys, line 2: "):
+        load_authorized_keys(tmp_path)
+
+
+def test_the_host_key_is_made_once(tmp_path: Path) -> None:
+    """The first start makes the directory and the key, for the owner alone; later ones read it."""
+    directory = tmp_path / "service" / "keys"
+    made = load_host_key(directory)
+    path = directory / "host_ed25519"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    assert path.read_bytes().startswith(b"-----BEGIN OPENSSH PRIVATE KEY-----")
+    assert load_host_key(directory) == made
+    assert [entry.name for entry in directory.iterdir()] == ["host_ed25519"]
+
+
+def test_a_host_key_that_others_may_read_is_refused(tmp_path: Path) -> None:
+    """The error holds the command that mends it."""
+    load_host_key(tmp_path)
+    (tmp_path / "host_ed25519").chmod(0o640)
+    with pytest.raises(KeysError, match=r"mode 0640.*chmod 600 "):
+        load_host_key(tmp_path)
+
+
+def test_a_host_key_that_is_none_is_refused(tmp_path: Path) -> None:
+    """Rubbish, and a key of another type, are errors that say how to get a new one."""
+    path = tmp_path / "host_ed25519"
+    other = ec.derive_private_key(12345, ec.SECP256R1()).private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.OpenSSH,
+        serialization.NoEncryption(),
+    )
+    for text in (b"rubbish", b"", other):
+        path.write_bytes(text)
+        path.chmod(0o600)
+        with pytest.raises(KeysError, match=r"rm .*/host_ed25519$"):
+            load_host_key(tmp_path)
