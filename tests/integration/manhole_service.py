@@ -1,0 +1,87 @@
+"""A small service with a manhole, for the integration tests: run as a program of its own.
+
+Usage: manhole_service.py KEYS ENDPOINT. Prints one line of JSON when it is ready.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet import reactor as _reactor
+from twisted.logger import globalLogBeginner, textFileLogObserver
+
+from txwatchdog import Watchdog
+from txwatchdog.manhole import Manhole
+
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+
+reactor: Any = _reactor
+
+
+class Service:
+    """What the tests ask for by way of the console."""
+
+    def __init__(self) -> None:
+        self.items: list[str] = []
+
+    def nap(self, seconds: float) -> None:
+        """Pause the reactor soon, in a function of the application's."""
+        reactor.callLater(0, self.fetch_user, seconds)
+
+    def fetch_user(self, seconds: float) -> None:
+        print("napping", flush=True)
+        time.sleep(seconds)
+
+    def chatter(self) -> None:
+        """Print in the service's own name, now and a little later."""
+        reactor.callLater(0, print, "service talks", flush=True)
+
+    def stop_manhole(self) -> None:
+        """Stop, look at what is left, start again, and report on stdout."""
+        reactor.callLater(0.05, self._stop_manhole)
+
+    def _stop_manhole(self) -> None:
+        def report(_: object) -> None:
+            left = {
+                "threads": sorted(thread.name for thread in threading.enumerate()),
+                "fds": len(list(Path("/proc/self/fd").iterdir())),
+                "stdout_is_original": sys.stdout is sys.__stdout__,
+                "address": str(manhole.address),
+            }
+            manhole.start()
+            again: Any = manhole.address
+            print(json.dumps({**left, "port": again.port}), flush=True)
+
+        done: Deferred[None] = manhole.stop()
+        manhole.stop()
+        done.addCallback(report)
+
+
+service = Service()
+watchdog = Watchdog(reactor, threshold=0.2)
+manhole = Manhole(
+    watchdog,
+    endpoint=sys.argv[2],
+    keys=sys.argv[1],
+    namespace={"service": service, "reactor": reactor},
+)
+
+
+def _announce() -> None:
+    address: Any = manhole.address
+    print(json.dumps({"port": getattr(address, "port", None)}), flush=True)
+
+
+if __name__ == "__main__":
+    globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stderr)], redirectStandardIO=False)
+    watchdog.start()
+    manhole.start()
+    reactor.callWhenRunning(_announce)
+    reactor.run()
+    print(json.dumps({"threads": [thread.name for thread in threading.enumerate()]}), flush=True)
