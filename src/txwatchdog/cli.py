@@ -1,0 +1,148 @@
+"""The ``txwatchdog`` command.
+
+This module is imported for every command, ``--help`` included, so it reads options and nothing
+else: the reactor, Conch, rich and prompt_toolkit are imported by the command that needs them.
+"""
+
+from __future__ import annotations
+
+import math
+from importlib import metadata
+from pathlib import Path
+from typing import Any, cast
+
+import click
+
+from txwatchdog.errors import WatchdogError
+
+__all__ = ["main"]
+
+_HELP = {"help_option_names": ["-h", "--help"]}
+
+
+def _version() -> str:
+    """Return the installed version, or say that there is none."""
+    try:
+        return metadata.version("txwatchdog")
+    except metadata.PackageNotFoundError:
+        return "(not installed: run from its source tree)"
+
+
+def _endpoint(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
+    """Return `value` if Twisted can read it as a TCP endpoint.
+
+    Raises:
+        click.BadParameter: It can't, or its port does not exist.
+    """
+    from twisted.internet.endpoints import TCP4ServerEndpoint, serverFromString
+
+    remedy = (
+        "write it as tcp:PORT:interface=ADDRESS, such as tcp:8080:interface=127.0.0.1 "
+        "(port 0 is any free one)"
+    )
+    try:
+        # The reactor is only kept for later; reading the string needs none.
+        endpoint = serverFromString(cast("Any", None), value)
+    except Exception as error:
+        # Each endpoint's parser complains in its own way: ValueError, TypeError, IndexError.
+        raise click.BadParameter(f"{value!r} is no endpoint: {remedy}.") from error
+    if not isinstance(endpoint, TCP4ServerEndpoint):
+        raise click.BadParameter(f"{value!r} is no TCP endpoint: {remedy}.")
+    if not 0 <= endpoint._port <= 65535:
+        raise click.BadParameter(f"{value!r} has no valid port: give one from 0 to 65535.")
+    return value
+
+
+def _seconds(_ctx: click.Context, _param: click.Parameter, value: str) -> float:
+    """Return `value` as seconds.
+
+    Raises:
+        click.BadParameter: It is no finite number above zero.
+    """
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = math.nan
+    if not (math.isfinite(seconds) and seconds > 0):
+        raise click.BadParameter(f"{value!r} is no threshold: give seconds above 0, such as 0.5.")
+    return seconds
+
+
+def _directory(_ctx: click.Context, _param: click.Parameter, value: str) -> Path:
+    """Return `value` as the path of a directory, which need not exist yet.
+
+    Raises:
+        click.BadParameter: Something that is no directory has that name.
+    """
+    path = Path(value)
+    if not value or (path.exists() and not path.is_dir()):
+        raise click.BadParameter(
+            f"{value!r} is no directory: give one, which is made if it is missing."
+        )
+    return path
+
+
+@click.group(context_settings=_HELP)
+@click.version_option(_version(), prog_name="txwatchdog")
+def main() -> None:
+    """See every pause of a Twisted reactor, and who did it.
+
+    A watchdog that lives inside the service, and a console into the running process over SSH that
+    answers while the reactor is stuck. Begin with the demo.
+    """
+
+
+@main.command()
+@click.option(
+    "--manhole",
+    callback=_endpoint,
+    metavar="ENDPOINT",
+    default="tcp:2222:interface=127.0.0.1",
+    show_default=True,
+    help="Where the SSH console listens.",
+)
+@click.option(
+    "--http",
+    callback=_endpoint,
+    metavar="ENDPOINT",
+    default="tcp:8080:interface=127.0.0.1",
+    show_default=True,
+    help="Where the service's pages are served.",
+)
+@click.option(
+    "--keys",
+    callback=_directory,
+    metavar="DIR",
+    default="keys",
+    show_default=True,
+    help="The console's keys: authorized_keys says who gets in, host_ed25519 is its own. "
+    "Made if missing.",
+)
+@click.option(
+    "--threshold",
+    callback=_seconds,
+    metavar="SECONDS",
+    default="0.5",
+    show_default=True,
+    help="How long one turn of the reactor may take before it counts as a pause.",
+)
+def demo(manhole: str, http: str, keys: Path, threshold: float) -> None:
+    """Run a service that pauses on purpose, watched, with a console.
+
+    A small web shop with the bad habits of real services: it queries, sleeps, renders and waits
+    in the reactor's thread. Every pause is printed as it ends, with the function that did it; the
+    console shows more, and answers during a pause. The ssh command to type is printed at the
+    start. Ctrl-C stops it.
+
+    With no authorized_keys in the keys directory your own public keys (~/.ssh/*.pub) are let in;
+    if you have none, a throw-away pair is made.
+    """
+    try:
+        from txwatchdog.demo.serve import Options, run_demo
+
+        run_demo(Options(manhole=manhole, http=http, keys=keys, threshold=threshold))
+    except KeyboardInterrupt:
+        pass  # Ctrl-C while it starts, before the reactor took the signal over
+    except WatchdogError as error:
+        # Its message is complete: one line on stderr, exit status 1.
+        raise click.ClickException(str(error)) from error
