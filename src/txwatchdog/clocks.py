@@ -1,7 +1,7 @@
 """The edge of `causes`: reads the clocks from the operating system.
 
-Everything is read in the watch thread, which has its own readings beside it: how late it woke, and
-what it did meanwhile, is how a process that stood still as a whole is told from one that waits.
+What the reactor's thread spent is one thing. The other is how late the watch thread woke, and what
+it did meanwhile: that tells a process that stood still as a whole from one that waits.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 from txwatchdog.causes import Reading
 
-__all__ = ["GcClock", "ThreadClocks"]
+__all__ = ["GcClock", "Lateness", "ThreadClocks"]
 
 SUSPENSION_NS = 50_000_000
 """The shortest standstill of the whole process that is told from a late wake-up."""
@@ -59,9 +59,9 @@ class GcClock:
 
 
 class ThreadClocks:
-    """The clocks of the reactor's thread, as the watch thread reads them.
+    """The clocks of the reactor's thread, which another thread may read.
 
-    All methods are the watch thread's.
+    Not for two threads at once: the watch thread's, once that runs.
 
     Args:
         ident: the reactor thread's identifier, as `threading.get_ident` gives it.
@@ -75,48 +75,22 @@ class ThreadClocks:
         native = next((t.native_id for t in threading.enumerate() if t.ident == ident), None)
         self._schedule = _open(f"/proc/self/task/{native}/schedstat")
         self._syscall = _open(f"/proc/self/task/{native}/syscall")
-        self._own_schedule = _open(f"/proc/self/task/{threading.get_native_id()}/schedstat")
         self._futex = SYS_FUTEX.get(os.uname().machine)
         self._gil = _runtime_span()
-        self._suspended_ns = 0
-        self._own_before = _numbers(self._own_schedule)
 
     def close(self) -> None:
         """Close the files."""
-        for descriptor in (self._schedule, self._syscall, self._own_schedule):
+        for descriptor in (self._schedule, self._syscall):
             if descriptor is not None:
                 os.close(descriptor)
-        self._schedule = self._syscall = self._own_schedule = None
+        self._schedule = self._syscall = None
 
-    def woke(self, late_ns: int) -> tuple[int, int]:
-        """Explain why the watch thread has woken so much later than it meant to.
-
-        If it did not run, did not queue for a CPU, and did not wait for the GIL (for which it
-        would have woken at each switch interval), the process stood still as a whole.
-
-        Args:
-            late_ns: by how much.
-
-        Returns:
-            for how much of it the machine was too busy, and the GIL taken, in ns. Where the
-            kernel does not tell, all of it is the machine's fault.
-        """
-        before, self._own_before = self._own_before, _numbers(self._own_schedule)
-        if before is None or self._own_before is None:
-            return late_ns, 0
-        _, queued_ns, slices = (b - a for a, b in zip(before, self._own_before, strict=True))
-        queued_ns = min(queued_ns, late_ns)
-        rest_ns = late_ns - queued_ns
-        if rest_ns > SUSPENSION_NS and slices * sys.getswitchinterval() * 1e9 < rest_ns / 4:
-            self._suspended_ns += rest_ns
-            return queued_ns, 0
-        return queued_ns, rest_ns
-
-    def read(self, busy_ns: int) -> Reading:
+    def read(self, busy_ns: int, suspended_ns: int) -> Reading:
         """All clocks, now.
 
         Args:
             busy_ns: what the reactor's ticks took so far.
+            suspended_ns: for how long the process has stood still.
         """
         at_ns = time.monotonic_ns()
         cpu_ns = None if self._cpu_clock is None else time.clock_gettime_ns(self._cpu_clock)
@@ -129,7 +103,7 @@ class ThreadClocks:
             process_ns=process_ns,
             queued_ns=None if schedule is None else schedule[1],
             gc_ns=gc_ns,
-            suspended_ns=self._suspended_ns,
+            suspended_ns=suspended_ns,
             busy_ns=busy_ns,
         )
 
@@ -152,6 +126,49 @@ class ThreadClocks:
         if int(words[0]) != self._futex:
             return True
         return int(words[1], 16) not in self._gil
+
+
+class Lateness:
+    """Why the watch thread wakes later than it meant to. That thread's own, from its making on.
+
+    Attributes:
+        suspended_ns: for how long the whole process has stood still, so far.
+    """
+
+    def __init__(self) -> None:
+        self._schedule = _open(f"/proc/self/task/{threading.get_native_id()}/schedstat")
+        self._before = _numbers(self._schedule)
+        self.suspended_ns = 0
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._schedule is not None:
+            os.close(self._schedule)
+        self._schedule = None
+
+    def woke(self, late_ns: int) -> tuple[int, int]:
+        """Explain a wake-up.
+
+        If the thread did not run, did not queue for a CPU, and did not wait for the GIL (for which
+        it would have woken at each switch interval), the process stood still as a whole.
+
+        Args:
+            late_ns: how much later it was than it was meant to be.
+
+        Returns:
+            for how much of it the machine was too busy, and the GIL taken, in ns. Where the
+            kernel does not tell, all of it is the machine's fault.
+        """
+        before, self._before = self._before, _numbers(self._schedule)
+        if before is None or self._before is None:
+            return late_ns, 0
+        _, queued_ns, slices = (b - a for a, b in zip(before, self._before, strict=True))
+        queued_ns = min(queued_ns, late_ns)
+        rest_ns = late_ns - queued_ns
+        if rest_ns > SUSPENSION_NS and slices * sys.getswitchinterval() * 1e9 < rest_ns / 4:
+            self.suspended_ns += rest_ns
+            return queued_ns, 0
+        return queued_ns, rest_ns
 
 
 def _cpu_clock(ident: int) -> int | None:

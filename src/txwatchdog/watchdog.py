@@ -163,10 +163,11 @@ class Watchdog:
                     clock=self._clock,
                 )
             self._probe.install()
-            self._join_tick_under_way()
             if self._watch is not None and self.reactor.running:
                 # Not by way of the reactor: it may be paused, and that is the time to look.
                 self._watch.start()
+            # After that: on a busy machine a thread takes its time to start, and is waited for.
+            self._join_tick_under_way()
             begin = partial(self._reactor_runs, self._starts)
             self._undo.append(self._thread.when_running(begin))
 
@@ -205,9 +206,6 @@ class Watchdog:
         with self._switch:
             if not self._running or start != self._starts:
                 return  # it was on its way here, or waited for the switch, as we were stopped
-            if not self._tick.busy_since_ns:
-                # No wait that we saw led here: the reactor begins, or waited since before we came.
-                self._tick.busy_since_ns = time.monotonic_ns()
             self._remove_retired()
             trigger = self.reactor.addSystemEventTrigger("after", "shutdown", self.stop)
             self._undo.append(lambda: self._forget_trigger(trigger))
@@ -216,6 +214,11 @@ class Watchdog:
                     self._watch.alarm.install()
                 if self._watch.state != "on":
                     self._watch.start()
+            if not self._tick.busy_since_ns:
+                # No wait that we saw led here: the reactor begins, or waited since before we came.
+                # What we did here, waiting for a thread to start, is not the service's.
+                self._tick.busy_since_ns = time.monotonic_ns()
+            if self._watch is not None:
                 self._watch.wake()
             if self._original is not None:
                 self._original.start()

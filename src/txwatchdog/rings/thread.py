@@ -18,7 +18,7 @@ from types import FrameType
 from twisted.logger import Logger
 
 from txwatchdog.causes import Journal, Reading, Verdict, judge
-from txwatchdog.clocks import GcClock, ThreadClocks
+from txwatchdog.clocks import GcClock, Lateness, ThreadClocks
 from txwatchdog.detector import Detector
 from txwatchdog.origin import read_origin
 from txwatchdog.probe import Tick
@@ -104,11 +104,13 @@ class WatchThread:
         # Appended to by the reactor's thread and emptied by this one.
         self._over: deque[tuple[int, int, int]] = deque()
         self._alarm_samples: deque[Sample] = deque(maxlen=64)
-        # The clocks are opened by the thread itself, once it is known which one to read.
+        # Made as soon as it is known which thread's they are: by whoever starts this one, so that
+        # the very first tick has a reading from its beginning, or else by this one.
         self._clocks: ThreadClocks | None = None
+        self._lateness: Lateness | None = None
         self._collector = GcClock()
         self._journal = Journal()
-        self._lateness_ns = 0.0
+        self._worst_late_ns = 0.0
         self._gil_waited_ns = 0  # at the latest wake
         self._due_ns = 0
         self._origin_of_ns = 0  # the tick whose origin is known
@@ -124,6 +126,7 @@ class WatchThread:
     def start(self) -> None:
         """Start the thread."""
         self._collector.start()
+        self._note_clocks(self._tick.busy_since_ns, is_pause=False)
         # Made here, not earlier: the service may have forked since, to become a daemon.
         self._thread = threading.Thread(target=self._run, name="txwatchdog", daemon=True)
         self._thread.start()
@@ -152,6 +155,7 @@ class WatchThread:
         self.wake()
 
     def _run(self) -> None:
+        self._lateness = Lateness()
         if self._box is not None:
             self._box.begin()
         while not self._stopping:
@@ -172,6 +176,7 @@ class WatchThread:
         except Exception:
             _log.failure("the watch thread stumbled at its end")
         finally:
+            self._lateness.close()
             if self._clocks is not None:
                 self._clocks.close()
 
@@ -189,7 +194,7 @@ class WatchThread:
         self._due_ns = look.wake_at_ns
         wait_ns = look.wake_at_ns - time.monotonic_ns()
         if self.alarm is not None:
-            grace = max(GRACE_SECONDS, PATIENCE * self._lateness_ns / 1e9)
+            grace = max(GRACE_SECONDS, PATIENCE * self._worst_late_ns / 1e9)
             self.alarm.arm(min(max(wait_ns, 0) / 1e9 + grace, MAX_WAIT_SECONDS))
         if self._box is not None:
             self._box.turn(busy_since_ns, min(wait_ns / 1e9, MAX_WAIT_SECONDS))
@@ -198,11 +203,9 @@ class WatchThread:
 
     def _notice_lateness(self, now_ns: int) -> None:
         late_ns = max(0, now_ns - self._due_ns) if self._due_ns else 0
-        if self._clocks is None:
-            queued_ns, self._gil_waited_ns = late_ns, 0
-        else:
-            queued_ns, self._gil_waited_ns = self._clocks.woke(late_ns)
-        self._lateness_ns = max(queued_ns, self._lateness_ns * FORGET)
+        assert self._lateness is not None
+        queued_ns, self._gil_waited_ns = self._lateness.woke(late_ns)
+        self._worst_late_ns = max(queued_ns, self._worst_late_ns * FORGET)
 
     def _note_clocks(self, tick_ns: int, *, is_pause: bool) -> None:
         if self._tick.busy_since_ns != tick_ns:
@@ -221,7 +224,8 @@ class WatchThread:
         tick = self._tick
         since_ns = tick.busy_since_ns
         now = time.monotonic_ns()
-        return self._clocks.read(tick.busy_ns + (max(0, now - since_ns) if since_ns else 0))
+        busy_ns = tick.busy_ns + (max(0, now - since_ns) if since_ns else 0)
+        return self._clocks.read(busy_ns, self._lateness.suspended_ns if self._lateness else 0)
 
     def _sample(self, tick_ns: int) -> None:
         frame = self._frames().get(self._ident() or 0)
