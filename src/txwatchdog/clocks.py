@@ -205,11 +205,11 @@ def _runtime_span() -> range | None:
     """
     try:
         start = ctypes.addressof(ctypes.c_char.in_dll(ctypes.pythonapi, "_PyRuntime"))
-        with open("/proc/self/maps", encoding="ascii", errors="replace") as maps:  # noqa: PTH123
+        with open("/proc/self/maps", "rb") as maps:  # noqa: PTH123 - pathlib brings more
             end = start
             for line in maps:
-                low, high = (int(bound, 16) for bound in line.split(maxsplit=1)[0].split("-"))
-                if low <= end < high and "[heap]" not in line:
+                low, high = (int(bound, 16) for bound in line.split(maxsplit=1)[0].split(b"-"))
+                if low <= end < high and b"[heap]" not in line:
                     end = high
     except (AttributeError, ValueError, OSError):
         return None

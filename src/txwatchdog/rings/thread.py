@@ -126,7 +126,10 @@ class WatchThread:
     def start(self) -> None:
         """Start the thread."""
         self._collector.start()
-        self._note_clocks(self._tick.busy_since_ns, is_pause=False)
+        try:
+            self._note_clocks(self._tick.busy_since_ns, is_pause=False)
+        except Exception:
+            _log.failure("the clocks can't be read; the watch thread will try again")
         # Made here, not earlier: the service may have forked since, to become a daemon.
         self._thread = threading.Thread(target=self._run, name="txwatchdog", daemon=True)
         self._thread.start()
