@@ -84,7 +84,7 @@ def judge(
     began_ns: int,
     took_ns: int,
     busy_before_ns: int,
-    asleep: Sequence[tuple[bool | None, float]],
+    asleep: Sequence[tuple[float | None, float]],
 ) -> Verdict:
     """Say where a pause's time went.
 
@@ -94,8 +94,8 @@ def judge(
         took_ns: how long it lasted.
         busy_before_ns: for how long the reactor had been busy before the pause began. What else
             it did since the first reading is thus known to the nanosecond.
-        asleep: for each sample whether the reactor's thread was in a system call that sleeps
-            (None if that could not be read), and the time that the sample stands for.
+        asleep: for each sample the share of the looks that found the reactor's thread in a system
+            call that sleeps (None if that could not be read), and the time that it stands for.
 
     Returns:
         the shares, and the cause with the largest.
@@ -132,13 +132,14 @@ def judge(
 
 
 def _slept(
-    left_ns: int, others_ns: int, asleep: Sequence[tuple[bool | None, float]]
+    left_ns: int, others_ns: int, asleep: Sequence[tuple[float | None, float]]
 ) -> float | None:
     """The fraction of the pause in which the thread slept; None if that is not known."""
     if others_ns < IDLE_SHARE * left_ns:
         return 1.0
-    known = sum(seconds for state, seconds in asleep if state is not None)
-    return sum(seconds for state, seconds in asleep if state) / known if known else None
+    known = [(share, seconds) for share, seconds in asleep if share is not None]
+    total = sum(seconds for _, seconds in known)
+    return sum(share * seconds for share, seconds in known) / total if total else None
 
 
 def _spent(readings: Sequence[Reading], took_ns: int, busy_before_ns: int) -> _Spent:

@@ -95,8 +95,8 @@ class Sample:
         stack: the stack, outermost call first, frames of our own cut off.
         ring: which ring took it: `thread` or `sigalrm`.
         seconds: the part of the pause that it stands for; 0 while the pause is under way.
-        asleep: whether the thread was in a system call that sleeps, for anything but the GIL;
-            None if that is not known.
+        asleep: of the looks at the thread the share that found it in a system call that sleeps,
+            for anything but the GIL; None if that is not known.
         origin: which event of the reactor led to it; read at a pause's first sample only.
     """
 
@@ -105,7 +105,7 @@ class Sample:
     stack: RawStack
     ring: str
     seconds: float = 0.0
-    asleep: bool | None = None
+    asleep: float | None = None
     origin: Origin | None = None
 
     @property

@@ -15,7 +15,7 @@ TOOK = 1000 * MS
 
 def pause(
     *,
-    asleep: list[tuple[bool | None, float]] | None = None,
+    asleep: list[tuple[float | None, float]] | None = None,
     process: int = 0,
     earlier: int = 0,
     **spent: int | None,
@@ -48,12 +48,12 @@ def pause(
         (pause(cpu=10, queued=800), "starved"),
         (pause(cpu=900, gc=800), "gc"),
         (pause(cpu=10, suspended=900), "suspended"),
-        (pause(cpu=10, process=900, asleep=[(False, 1.0)]), "gil"),
-        (pause(cpu=10, process=900, asleep=[(True, 1.0)]), "blocked"),
-        (pause(cpu=300, process=900, asleep=[(False, 0.9), (True, 0.1)]), "gil"),
+        (pause(cpu=10, process=900, asleep=[(0.0, 1.0)]), "gil"),
+        (pause(cpu=10, process=900, asleep=[(1.0, 1.0)]), "blocked"),
+        (pause(cpu=300, process=900, asleep=[(0.0, 0.9), (1.0, 0.1)]), "gil"),
         # Nobody ran who could have held the GIL, whatever the samples say.
-        (pause(cpu=10, process=10, asleep=[(False, 1.0)]), "blocked"),
-        (pause(cpu=10, process=300, asleep=[(False, 1.0)]), "blocked"),
+        (pause(cpu=10, process=10, asleep=[(0.0, 1.0)]), "blocked"),
+        (pause(cpu=10, process=300, asleep=[(0.0, 1.0)]), "blocked"),
         # The kernel does not tell what the thread did while others ran.
         (pause(cpu=10, process=900), "unknown"),
         (pause(cpu=10, process=900, asleep=[(None, 1.0)]), "unknown"),
@@ -97,14 +97,14 @@ def test_what_the_reactor_did_before_is_not_charged() -> None:
     clocks=st.tuples(*[st.none() | st.integers(0, 3 * TOOK)] * 3),
     counts=st.tuples(*[st.integers(0, 3 * TOOK)] * 3),
     asleep=st.lists(
-        st.tuples(st.none() | st.booleans(), st.floats(0, 10, allow_nan=False)), max_size=5
+        st.tuples(st.none() | st.floats(0, 1), st.floats(0, 10, allow_nan=False)), max_size=5
     ),
     took=st.integers(1, 10 * TOOK),
 )
 def test_shares_sum_to_one(
     clocks: tuple[int | None, ...],
     counts: tuple[int, ...],
-    asleep: list[tuple[bool | None, float]],
+    asleep: list[tuple[float | None, float]],
     took: int,
 ) -> None:
     """Whatever the clocks say, the shares are fractions of known causes that sum to 1, and the

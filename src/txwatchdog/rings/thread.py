@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from types import FrameType
 
+from attrs import evolve
 from twisted.logger import Logger
 
 from txwatchdog.causes import Journal, Reading, Verdict, judge
@@ -40,6 +41,13 @@ longer at the next pause."""
 
 GIL_WAIT_NS = 2_000_000
 """A wait for the GIL that is worth speaking of; its switch interval is 5 ms."""
+
+LOOKS = 4
+"""A short pause's first sample stands for most of it: so often the thread is looked at then, to
+see whether it sleeps. Of one that sleeps for a millisecond at a time a single look tells little."""
+
+LOOK_SECONDS = 0.0013
+"""The time between two such looks; no round number, for what is looked at may well have one."""
 
 FORGET = 0.9
 """At each wake the worst lateness of late shrinks to this."""
@@ -113,7 +121,7 @@ class WatchThread:
         self._worst_late_ns = 0.0
         self._gil_waited_ns = 0  # at the latest wake
         self._due_ns = 0
-        self._origin_of_ns = 0  # the tick whose origin is known
+        self._sampled_ns = 0  # the tick that the latest sample is of
         self._thread: threading.Thread | None = None
 
     @property
@@ -239,14 +247,26 @@ class WatchThread:
         if self._tick.busy_since_ns != tick_ns:
             return  # the tick ended meanwhile: whatever this is, it is not of the pause
         self.samples += 1
-        origin = None
-        if tick_ns != self._origin_of_ns:
-            self._origin_of_ns, origin = tick_ns, read_origin(frame)
-        asleep = self._clocks.is_asleep() if self._clocks is not None else None
-        sample = Sample(tick_ns, at_ns, stack, "thread", asleep=asleep, origin=origin)
-        self._detector.keep(sample)
+        is_first = tick_ns != self._sampled_ns
+        self._sampled_ns = tick_ns
+        origin = read_origin(frame) if is_first else None
+        sample = Sample(tick_ns, at_ns, stack, "thread", origin=origin)
         if self._box is not None:
             self._box.paused(sample)
+        asleep = self._look_asleep(tick_ns, LOOKS if is_first else 1)
+        self._detector.keep(evolve(sample, asleep=asleep))
+
+    def _look_asleep(self, tick_ns: int, looks: int) -> float | None:
+        """The share of so many looks that find the reactor's thread asleep; None: not known."""
+        found: list[bool] = []
+        while self._clocks is not None and (asleep := self._clocks.is_asleep()) is not None:
+            if found and self._tick.busy_since_ns != tick_ns:
+                break  # the tick has ended
+            found.append(asleep)
+            if len(found) == looks:
+                break
+            time.sleep(LOOK_SECONDS)
+        return sum(found) / len(found) if found else None
 
     def _collect(self) -> None:
         while self._alarm_samples:
@@ -264,7 +284,7 @@ class WatchThread:
         asleep = [(sample.asleep, sample.seconds) for sample in samples]
         if not asleep and self._gil_waited_ns > GIL_WAIT_NS:
             # It ended before this thread got the GIL, so it was about the GIL.
-            asleep = [(False, took_ns / 1e9)]
+            asleep = [(0.0, took_ns / 1e9)]
         verdict = judge(
             readings,
             began_ns=since_ns,
