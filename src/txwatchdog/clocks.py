@@ -75,15 +75,16 @@ class ThreadClocks:
         native = next((t.native_id for t in threading.enumerate() if t.ident == ident), None)
         self._schedule = _open(f"/proc/self/task/{native}/schedstat")
         self._syscall = _open(f"/proc/self/task/{native}/syscall")
+        self._scheduler = _open(f"/proc/self/task/{native}/sched")
         self._futex = SYS_FUTEX.get(os.uname().machine)
         self._gil = _runtime_span()
 
     def close(self) -> None:
         """Close the files."""
-        for descriptor in (self._schedule, self._syscall):
+        for descriptor in (self._schedule, self._syscall, self._scheduler):
             if descriptor is not None:
                 os.close(descriptor)
-        self._schedule = self._syscall = None
+        self._schedule = self._syscall = self._scheduler = None
 
     def read(self, busy_ns: int, suspended_ns: int) -> Reading:
         """All clocks, now.
@@ -127,6 +128,14 @@ class ThreadClocks:
             return True
         return int(words[1], 16) not in self._gil
 
+    def ran_at_ns(self) -> int | None:
+        """When the reactor's thread last had a CPU, in the scheduler's clock.
+
+        Returns:
+            None where the kernel does not tell.
+        """
+        return _ran_at_ns(self._scheduler)
+
 
 class Lateness:
     """Why the watch thread wakes later than it meant to. That thread's own, from its making on.
@@ -136,15 +145,18 @@ class Lateness:
     """
 
     def __init__(self) -> None:
-        self._schedule = _open(f"/proc/self/task/{threading.get_native_id()}/schedstat")
+        native = threading.get_native_id()
+        self._schedule = _open(f"/proc/self/task/{native}/schedstat")
+        self._scheduler = _open(f"/proc/self/task/{native}/sched")
         self._before = _numbers(self._schedule)
         self.suspended_ns = 0
 
     def close(self) -> None:
-        """Close the file."""
-        if self._schedule is not None:
-            os.close(self._schedule)
-        self._schedule = None
+        """Close the files."""
+        for descriptor in (self._schedule, self._scheduler):
+            if descriptor is not None:
+                os.close(descriptor)
+        self._schedule = self._scheduler = None
 
     def woke(self, late_ns: int) -> tuple[int, int]:
         """Explain a wake-up.
@@ -170,6 +182,10 @@ class Lateness:
             return queued_ns, 0
         return queued_ns, rest_ns
 
+    def ran_at_ns(self) -> int | None:
+        """When this thread last got a CPU, in the scheduler's clock; None: not known."""
+        return _ran_at_ns(self._scheduler)
+
 
 def _cpu_clock(ident: int) -> int | None:
     try:
@@ -193,6 +209,19 @@ def _numbers(descriptor: int | None) -> tuple[int, int, int] | None:
         cpu, queued, slices = os.pread(descriptor, 128, 0).split()
         return int(cpu), int(queued), int(slices)
     except (OSError, ValueError):
+        return None
+
+
+def _ran_at_ns(descriptor: int | None) -> int | None:
+    """A sched file: the `exec_start` in it, which is in ms (kernel/sched/debug.c)."""
+    if descriptor is None:
+        return None
+    try:
+        head = os.pread(descriptor, 512, 0)
+        _, _, value = head.partition(b"exec_start")[2].partition(b":")
+        milliseconds, fraction = value.split(maxsplit=1)[0].split(b".")
+        return int(milliseconds) * 1_000_000 + int(fraction)
+    except (OSError, ValueError, IndexError):
         return None
 
 

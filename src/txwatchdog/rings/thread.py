@@ -46,8 +46,11 @@ LOOKS = 4
 """A short pause's first sample stands for most of it: so often the thread is looked at then, to
 see whether it sleeps. Of one that sleeps for a millisecond at a time a single look tells little."""
 
-LOOK_SECONDS = 0.0013
+LOOK_NS = 1_300_000
 """The time between two such looks; no round number, for what is looked at may well have one."""
+
+SERVED_NS = 1_000_000
+"""A thread that slept for no longer than this when we got the GIL got it right before us."""
 
 FORGET = 0.9
 """At each wake the worst lateness of late shrinks to this."""
@@ -259,14 +262,29 @@ class WatchThread:
     def _look_asleep(self, tick_ns: int, looks: int) -> float | None:
         """The share of so many looks that find the reactor's thread asleep; None: not known."""
         found: list[bool] = []
+        gil_waited_ns = self._gil_waited_ns
         while self._clocks is not None and (asleep := self._clocks.is_asleep()) is not None:
             if found and self._tick.busy_since_ns != tick_ns:
                 break  # the tick has ended
-            found.append(asleep)
+            found.append(asleep and not (gil_waited_ns > GIL_WAIT_NS and self._was_served_first()))
             if len(found) == looks:
                 break
-            time.sleep(LOOK_SECONDS)
+            due_ns = time.monotonic_ns() + LOOK_NS
+            time.sleep(LOOK_NS / 1e9)
+            assert self._lateness is not None
+            _, gil_waited_ns = self._lateness.woke(max(0, time.monotonic_ns() - due_ns))
         return sum(found) / len(found) if found else None
+
+    def _was_served_first(self) -> bool:
+        """Whether the reactor's thread, asleep now, had the GIL right before this one got it.
+
+        Who waits longest for the GIL is served first: a thread that hardly does anything but wait
+        for it is always found asleep, right after it was served.
+        """
+        if self._clocks is None or self._lateness is None:
+            return False
+        theirs, ours = self._clocks.ran_at_ns(), self._lateness.ran_at_ns()
+        return theirs is not None and ours is not None and theirs > ours - SERVED_NS
 
     def _collect(self) -> None:
         while self._alarm_samples:

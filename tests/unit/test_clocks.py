@@ -1,0 +1,44 @@
+"""The kernel's files, as far as they are read by us."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from txwatchdog.clocks import _numbers, _ran_at_ns
+
+SCHED = """python (18050, #threads: 1)
+-------------------------------------------------------------------
+se.exec_start                                :       3800046.566838
+se.vruntime                                  :       1347001.738199
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "at_ns"),
+    [(SCHED, 3_800_046_566_838), ("", None), ("exec_start", None), ("se.exec_start : x.y\n", None)],
+)
+def test_when_a_thread_last_ran(tmp_path: Path, text: str, at_ns: int | None) -> None:
+    """The scheduler's file tells when a thread last had a CPU, or nothing is known."""
+    path = tmp_path / "sched"
+    path.write_text(text)
+    descriptor = os.open(path, os.O_RDONLY)
+    assert _ran_at_ns(descriptor) == at_ns
+    os.close(descriptor)
+    assert _ran_at_ns(descriptor) is None
+    assert _ran_at_ns(None) is None
+
+
+@pytest.mark.parametrize(("text", "numbers"), [("12 34 5\n", (12, 34, 5)), ("12 34\n", None)])
+def test_how_a_thread_was_scheduled(
+    tmp_path: Path, text: str, numbers: tuple[int, int, int] | None
+) -> None:
+    """The schedstat file tells CPU time, time queued and slices, or nothing is known."""
+    path = tmp_path / "schedstat"
+    path.write_text(text)
+    descriptor = os.open(path, os.O_RDONLY)
+    assert _numbers(descriptor) == numbers
+    os.close(descriptor)
+    assert _numbers(descriptor) is None
