@@ -23,6 +23,9 @@ __all__ = ["FORMATS", "VERSION", "Process", "Recording", "export", "heading"]
 VERSION = 1
 """The version of `json`: raised when a field goes or changes its meaning, not when one comes."""
 
+SPEEDSCOPE_PAUSES = 100
+"""The latest pauses that have a profile of their own: there each is an entry of one long list."""
+
 
 @frozen
 class Process:
@@ -145,7 +148,7 @@ def _label(call: Call) -> str:
 
 
 def _speedscope(recording: Recording) -> str:
-    """The file format of https://www.speedscope.app: all pauses merged, then each that is kept."""
+    """The file format of https://www.speedscope.app: all pauses merged, then the latest ones."""
     frames: dict[Call, int] = {}
 
     def profile(name: str, paths: Iterable[tuple[Path, int]]) -> dict[str, Any]:
@@ -164,7 +167,7 @@ def _speedscope(recording: Recording) -> str:
     if recording.offenders or not recording.pauses:  # the file needs one profile at least
         name = f"all {recording.count} pauses, {recording.paused_seconds:.3f} s"
         profiles.append(profile(name, _all_paths(recording)))
-    for pause in reversed(recording.pauses):
+    for pause in recording.pauses[: -SPEEDSCOPE_PAUSES - 1 : -1]:
         what = blamed(pause.offender, pause.via)
         name = f"pause {pause.number} at {iso(pause.started_at)}: {pause.duration:.3f} s in {what}"
         profiles.append(profile(name, _in_order(pause)))

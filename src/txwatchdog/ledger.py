@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timezone
+from functools import partial
 from heapq import nlargest
 from itertools import islice
 from operator import attrgetter
@@ -31,8 +32,12 @@ __all__ = ["ORDERS", "RECENT", "ROWS", "Ledger", "Totals"]
 ROWS = 500
 """The most rows that the offenders' table has."""
 
-RECENT = 100
-"""The pauses that are kept whole, with their samples."""
+RECENT = 1000
+"""The most pauses that are kept whole, with their samples."""
+
+FRAMES = 300_000
+"""The most frames in the samples of those; where that is less, fewer pauses are kept. At some
+90 bytes each, and mostly shared: no more than 30 MB."""
 
 PROFILES = 50
 """The rows that keep a profile of more than one line, which is the large part of a row."""
@@ -102,22 +107,49 @@ class _Row:
         )
 
 
+class _Latest:
+    """The latest pauses, within bounds of number and size. One thread adds; any thread reads."""
+
+    def __init__(self, limit: int, frames: int) -> None:
+        self._limit = limit
+        self._most_frames = frames
+        self._frames = 0
+        self.pauses: deque[Pause] = deque()
+
+    def add(self, pause: Pause) -> None:
+        self.pauses.append(pause)
+        self._frames += _frames(pause)
+        # The latest is kept however large: one pause has bounds of its own.
+        while len(self.pauses) > 1 and (
+            len(self.pauses) > self._limit or self._frames > self._most_frames
+        ):
+            self._frames -= _frames(self.pauses.popleft())
+
+
 class Ledger:
     """Folds pauses into bounded memory.
 
     Args:
         rows: the most rows, at least 2. When they are used up, the half with the least time is
             folded into the row `(other)`.
-        recent: the latest pauses that are kept whole.
+        recent: the most pauses, of the latest, that are kept whole.
         profiles: the most rows that keep a profile. When there are more, the half of them with the
             least time keeps nothing but that time.
+        frames: the most frames in the samples of the pauses that are kept whole.
     """
 
-    def __init__(self, rows: int = ROWS, recent: int = RECENT, profiles: int = PROFILES) -> None:
+    def __init__(
+        self,
+        rows: int = ROWS,
+        recent: int = RECENT,
+        profiles: int = PROFILES,
+        frames: int = FRAMES,
+    ) -> None:
         self._limit = rows
+        self._kept = partial(_Latest, recent, frames)
         self._profiles = profiles
         # Written by one thread, read by any; both replaced, never cleared, by `reset`.
-        self._recent: deque[Pause] = deque(maxlen=recent)
+        self._recent = self._kept()
         self._rows: dict[_Key, _Row] = {}
         self.since: datetime | None = None
 
@@ -128,13 +160,13 @@ class Ledger:
         before.
         """
         self._rows = {}
-        self._recent = deque(maxlen=self._recent.maxlen)
+        self._recent = self._kept()
         self.since = now or datetime.now(timezone.utc)
 
     def add(self, pause: Pause) -> None:
         """Enter a finished pause. Only the one writing thread calls it."""
         rows = self._rows
-        self._recent.append(pause)
+        self._recent.add(pause)
         took_ns = round(pause.duration * 1e9)
         key = NOBODY if pause.cause in UNBLAMED else pause.offender or NOT_SEEN
         known = rows.get(key)
@@ -153,7 +185,7 @@ class Ledger:
 
     def recent(self, n: int) -> list[Pause]:
         """The latest `n` pauses, newest first. Any thread may call it."""
-        return list(islice(reversed(list(self._recent)), n))
+        return list(islice(reversed(list(self._recent.pauses)), n))
 
     def totals(self) -> Totals:
         """A snapshot. Any thread may call it."""
@@ -168,6 +200,12 @@ class Ledger:
             ),
             causes=_causes(row for _, row in rows),
         )
+
+
+def _frames(pause: Pause) -> int:
+    """The frames in a pause's samples; the stack of one that saw no change is counted once."""
+    stacks = {id(sample.stack): len(sample.stack) for sample in pause.samples}
+    return sum(stacks.values())
 
 
 def _fold(rows: dict[_Key, _Row], keep: _Key, room: int) -> dict[_Key, _Row]:

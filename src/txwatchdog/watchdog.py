@@ -358,7 +358,7 @@ class Watchdog:
         return Top(tuple(rows), by, totals.pauses, totals.paused_seconds, hidden)
 
     def pauses(self, n: int = 10) -> list[Pause]:
-        """The latest `n` pauses that have ended, newest first; the last 100 are kept.
+        """The latest `n` pauses that have ended, newest first; the last 1,000 are kept.
 
         Raises:
             ValueError: `n` is not a number of pauses.
@@ -380,7 +380,7 @@ class Watchdog:
         Args:
             format: `collapsed`, the input of flamegraph.pl and inferno, in microseconds: all pauses
                 since start or reset; `speedscope`, that tool's file: the same, and each of the
-                last 100 pauses; `json`, everything, as the README documents it; `report`, an HTML
+                latest pauses; `json`, everything, as the README documents it; `report`, an HTML
                 page to look at, in one file that needs no network.
 
         Returns:

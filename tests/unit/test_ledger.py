@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from attrs import evolve
-from builders import EPOCH, pause
+from builders import EPOCH, pause, sampled, stack
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -126,3 +126,21 @@ def test_totals_add_up(events: list[tuple[int, float]], rows: int) -> None:
     assert sum(row.total_seconds for row in totals.offenders) == pytest.approx(expected)
     if events:
         assert max(row.worst_seconds for row in totals.offenders) == max(s for _, s in events)
+
+
+def test_pauses_are_kept_within_bounds() -> None:
+    """The latest pauses are kept whole while their number and the frames in them allow it."""
+    ledger = Ledger(recent=5, frames=20)
+    for number in range(8):
+        ledger.add(pause(number=number))
+    assert [each.number for each in ledger.recent(10)] == [7, 6, 5, 4, 3]
+    same = stack(*[("f", "/srv/app/db.py")] * 8)
+    for number in range(8, 11):  # the same stack twice is there once
+        ledger.add(sampled([(same, 1.0), (same, 1.0)], number=number))
+    assert [each.number for each in ledger.recent(10)] == [10, 9]
+    huge = stack(*[("f", "/srv/app/db.py")] * 100)
+    ledger.add(sampled([(huge, 1.0)], number=11))
+    assert [each.number for each in ledger.recent(10)] == [11]
+    ledger.reset()
+    ledger.add(pause(number=12))
+    assert [each.number for each in ledger.recent(10)] == [12]
