@@ -124,6 +124,7 @@ class WatchThread:
         self._worst_late_ns = 0.0
         self._gil_waited_ns = 0  # at the latest wake
         self._due_ns = 0
+        self._explained_ns = 0  # up to when it is known why this thread was late
         self._sampled_ns = 0  # the tick that the latest sample is of
         self._thread: threading.Thread | None = None
 
@@ -216,10 +217,15 @@ class WatchThread:
         return wait_ns
 
     def _notice_lateness(self, now_ns: int) -> None:
-        late_ns = max(0, now_ns - self._due_ns) if self._due_ns else 0
-        assert self._lateness is not None
-        queued_ns, self._gil_waited_ns = self._lateness.woke(late_ns)
+        # A look may have come back after the time that its turn had set for the next.
+        due_ns = max(self._due_ns, self._explained_ns)
+        queued_ns, self._gil_waited_ns = self._explain(now_ns - due_ns if due_ns else 0)
         self._worst_late_ns = max(queued_ns, self._worst_late_ns * FORGET)
+
+    def _explain(self, late_ns: int) -> tuple[int, int]:
+        assert self._lateness is not None
+        self._explained_ns = time.monotonic_ns()
+        return self._lateness.woke(max(0, late_ns))
 
     def _note_clocks(self, tick_ns: int, *, is_pause: bool) -> None:
         if self._tick.busy_since_ns != tick_ns:
@@ -271,8 +277,7 @@ class WatchThread:
                 break
             due_ns = time.monotonic_ns() + LOOK_NS
             time.sleep(LOOK_NS / 1e9)
-            assert self._lateness is not None
-            _, gil_waited_ns = self._lateness.woke(max(0, time.monotonic_ns() - due_ns))
+            _, gil_waited_ns = self._explain(time.monotonic_ns() - due_ns)
         return sum(found) / len(found) if found else None
 
     def _was_served_first(self) -> bool:
