@@ -1,0 +1,178 @@
+"""Lays values out for a session: to its width, in its colours, in a bounded number of lines.
+
+Not in the reactor's thread: rich takes its time.
+"""
+
+from __future__ import annotations
+
+from io import StringIO
+from typing import TYPE_CHECKING, Any
+
+from txwatchdog.manhole.evaluate import Drawn
+from txwatchdog.manhole.values import CUT, Node
+from txwatchdog.records import Top
+
+if TYPE_CHECKING:
+    from rich.pretty import Node as RichNode
+
+    from txwatchdog.manhole.session import Terminal
+
+__all__ = ["lay_out"]
+
+_WIDTH = 80  # columns of a value, where there is no terminal
+_WIDTH_OF_TABLES = 100
+_LINES = 10  # that a value gets on the smallest of terminals
+_PROMPTS = 4  # lines that are kept for what was typed, and for the next prompt
+
+# What is tried, in turn, until a value fits: parts of each container, characters of each text.
+_BOUNDS = ((100, 2000), (50, 1000), (25, 500), (15, 250), (10, 120), (5, 80), (3, 60), (1, 30))
+
+
+def lay_out(shown: Node | Drawn, terminal: Terminal | None) -> str:
+    """Make text of a value.
+
+    Args:
+        shown: What a statement gave.
+        terminal: The session's. If there is none, all of the value is shown, without colour.
+
+    Returns:
+        The text, without a last line feed.
+
+    Raises:
+        Exception: What an object's own way to be shown raises.
+    """
+    colour = terminal is not None and terminal.has_colour
+    if isinstance(shown, Drawn):
+        return _drawn(shown.value, terminal, colour=colour)
+    if terminal is None:
+        return _lines(shown, _WIDTH)
+    text, left_out = _bounded(shown, terminal)
+    return "\n".join(filter(None, [_coloured(text) if colour else text, left_out]))
+
+
+def _drawn(value: Any, terminal: Terminal | None, *, colour: bool) -> str:
+    width = _WIDTH_OF_TABLES if terminal is None else terminal.columns
+    if type(value) is Top:
+        from txwatchdog.tables import top_text
+
+        return top_text(value, width, colour=colour)
+    if type(value).__module__.startswith("txwatchdog."):
+        return repr(value)
+    return _printed(value, width, colour=colour)
+
+
+def _bounded(node: Node, terminal: Terminal) -> tuple[str, str]:
+    """The text that fits on a terminal, and a line that says what did not."""
+    rows = max(terminal.rows - _PROMPTS, _LINES)
+    text = _lines(node, terminal.columns)
+    for parts, characters in _BOUNDS:
+        if _rows(text, terminal.columns) <= rows:
+            break
+        node = _trimmed(node, parts, characters)
+        text = _lines(node, terminal.columns)
+    left_out = _left_out(node)
+    lines = text.split("\n")
+    if len(lines) > rows:  # the repr of one object that is a text of many lines
+        left_out = f"{len(lines) - rows} more lines"
+        text = "\n".join(lines[:rows])
+    return text, f"{CUT} {left_out}, print({CUT}) shows all" if left_out else ""
+
+
+def _rows(text: str, columns: int) -> int:
+    from rich.cells import cell_len
+
+    return sum(max(-(-cell_len(line) // columns), 1) for line in text.split("\n"))
+
+
+def _trimmed(node: Node, parts: int, characters: int) -> Node:
+    """A copy with so many parts of each container, and so much of each text."""
+    if node.children is None:
+        # A text of many lines is cut by lines.
+        most = len(node.text) if "\n" in node.text else characters
+        return _copy(node, text=node.text[:most], left_out=max(len(node.text) - most, 0))
+    kept = [_trimmed(child, parts, characters) for child in node.children[:parts]]
+    return _copy(node, children=kept, left_out=len(node.children) - len(kept))
+
+
+def _copy(node: Node, left_out: int, **changes: Any) -> Node:
+    import attrs
+
+    return attrs.evolve(node, left_out=node.left_out + left_out, **changes)
+
+
+def _left_out(node: Node) -> str:
+    """How much of a value is not there, such as `12 more`; nothing if all of it is."""
+    parts, characters = _count(node)
+    if parts:
+        return f"{parts} more"
+    return f"{characters} more characters" if characters else ""
+
+
+def _count(node: Node) -> tuple[int, int]:
+    if node.children is None:
+        return 0, node.left_out
+    parts, characters = node.left_out, 0
+    for child in node.children:
+        more = _count(child)
+        parts, characters = parts + more[0], characters + more[1]
+    return parts, characters
+
+
+def _lines(node: Node, width: int) -> str:
+    """A value spread over as many lines as its width takes, as rich spreads it."""
+    line = node.line()
+    if len(line) <= width and line.isascii():
+        return line  # most values: rich need not be there
+    return _for_rich(node).render(max_width=width)
+
+
+def _for_rich(node: Node) -> RichNode:
+    from rich.pretty import Node as RichNode
+
+    # rich puts a separator behind the key; ours has one already.
+    if node.children is None:
+        text = node.text + CUT * (node.left_out > 0)
+        return RichNode(key_repr=node.key, key_separator="", value_repr=text)
+    children = [_for_rich(child) for child in node.children]
+    if node.left_out:
+        children.append(RichNode(value_repr=CUT))
+    if children:
+        children[-1].last = True
+    return RichNode(
+        key_repr=node.key,
+        key_separator="",
+        open_brace=node.opening,
+        close_brace=node.closing,
+        empty=node.opening + node.closing,
+        is_tuple=node.is_tuple,
+        children=children,
+    )
+
+
+def _coloured(text: str) -> str:
+    from rich.highlighter import ReprHighlighter
+    from rich.text import Text
+
+    coloured = Text(text, end="", no_wrap=True, overflow="ignore")
+    ReprHighlighter().highlight(coloured)
+    return _printed(coloured, max(map(len, text.split("\n"))) * 2, colour=True)
+
+
+def _printed(renderable: Any, width: int, *, colour: bool) -> str:
+    """What rich makes of something."""
+    from rich.console import Console
+
+    out = StringIO()
+    console = Console(
+        file=out,
+        width=max(width, 1),
+        height=25,  # or rich asks the service's own terminal
+        color_system="standard" if colour else None,
+        force_terminal=colour,
+        no_color=not colour,
+        highlight=False,
+        soft_wrap=False,
+        _environ={},  # whoever looks has another terminal than the service
+    )
+    console.print(renderable, end="")
+    return out.getvalue().rstrip("\n")
