@@ -1,6 +1,6 @@
 """A small service with a manhole, for the integration tests: run as a program of its own.
 
-Usage: manhole_service.py KEYS ENDPOINT. Prints one line of JSON when it is ready.
+Usage: manhole_service.py KEYS ENDPOINT [REACTOR]. Prints one line of JSON when it is ready.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet import reactor as _reactor
+from support import install_reactor
 from twisted.logger import globalLogBeginner, textFileLogObserver
 
 from txwatchdog import Watchdog
@@ -21,7 +21,7 @@ from txwatchdog.manhole import Manhole
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
-reactor: Any = _reactor
+reactor: Any = install_reactor((*sys.argv, "epoll")[3])
 
 
 class Service:

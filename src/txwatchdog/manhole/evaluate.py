@@ -17,11 +17,11 @@ import linecache
 import threading
 import traceback
 from collections import deque
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
-from txwatchdog.blame import here
 from txwatchdog.manhole.where import runs_at_once
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ _FUTURE_FLAGS = 0
 for _name in future.all_feature_names:
     _FUTURE_FLAGS |= getattr(future, _name).compiler_flag
 
+_MANHOLE = f"{Path(__file__).parent}/"
 _SOURCES_KEPT = 1 << 22  # characters of source whose lines a traceback can still show
 
 _numbers = itertools.count(1)  # next() on it is atomic
@@ -238,7 +239,9 @@ class Errand:
         self._on_ended(contextvars.Context().run(self._work))
 
 
-def trace(error: BaseException, filename: str) -> traceback.TracebackException:
+def trace(
+    error: BaseException, filename: str = "", line: int | None = None
+) -> traceback.TracebackException:
     """Keep what a traceback needs, and none of its frames: these hold the service's objects.
 
     Reads no source files (printing does), so that the reactor's thread need not wait for a disk.
@@ -246,22 +249,29 @@ def trace(error: BaseException, filename: str) -> traceback.TracebackException:
     Args:
         error: What was raised. If it came by the operator's source, what is above that is cut off
             its own traceback, too, so that the `traceback` module shows the same.
-        filename: The operator's source; the frames above its first one are left out, and if it
-            has none those of ours and of Twisted's and asyncio's machinery.
+        filename: The operator's source, with which the traceback begins.
+        line: Where the statement stands in it, if nothing of it is on the way to the error: a
+            Deferred failed, or a ``repr``.
 
     Returns:
         The traceback, to be formatted in another thread.
     """
     try:
         first = _first(error.__traceback__, lambda file: file == filename)
-        if first is None:
-            first = _first(error.__traceback__, lambda file: not _is_machinery(file))
+        if first is not None:
+            error.__traceback__, line = first, None
         else:
-            error.__traceback__ = first
-        return traceback.TracebackException(type(error), error, first, lookup_lines=False)
+            first = _first(error.__traceback__, lambda file: not _is_machinery(file))
+        text = traceback.TracebackException(type(error), error, first, lookup_lines=False)
+        if line is not None:
+            text.stack.insert(
+                0, traceback.FrameSummary(filename, line, "<module>", lookup_line=False)
+            )
+        _leave_out_ours(text)
     except Exception as failure:  # an exception may be as hostile as any object
-        text = f"{type(error).__name__} was raised, and describing it raised {failure!r}"
-        return traceback.TracebackException(RuntimeError, RuntimeError(text), None)
+        message = f"{type(error).__name__} was raised, and describing it raised {failure!r}"
+        return traceback.TracebackException(RuntimeError, RuntimeError(message), None)
+    return text
 
 
 def _first(entry: TracebackType | None, is_wanted: Callable[[str], bool]) -> TracebackType | None:
@@ -270,10 +280,16 @@ def _first(entry: TracebackType | None, is_wanted: Callable[[str], bool]) -> Tra
     return entry
 
 
+def _leave_out_ours(text: traceback.TracebackException | None) -> None:
+    """Take the manhole's own frames out of a traceback, and out of those that led to it."""
+    if text is not None:
+        text.stack[:] = [frame for frame in text.stack if not frame.filename.startswith(_MANHOLE)]
+        _leave_out_ours(text.__cause__)
+        _leave_out_ours(text.__context__)
+
+
 def _is_machinery(file: str) -> bool:
-    return here().kind(file) == "ours" or file.endswith(
-        ("twisted/internet/defer.py", "twisted/python/failure.py")
-    )
+    return file.startswith(_MANHOLE) or file.endswith("twisted/internet/defer.py")
 
 
 def left(leaving: SystemExit) -> Outcome:

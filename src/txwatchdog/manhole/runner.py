@@ -93,7 +93,7 @@ class Runner:
             with routed(Capture(self.outlet, lambda _value: None)):
                 steps = self.interpreter.read(source)
         except Exception as error:
-            return self._tell(Outcome(traceback=trace(error, "")))
+            return self._tell(Outcome(traceback=trace(error)))
         for step in steps:
             if self._interrupted.is_set():
                 self.outlet.write("interrupted\n", STDERR)
@@ -269,7 +269,7 @@ class Runner:
             return None
         error = text.exception()
         if error is not None:
-            return Outcome(traceback=trace(error, ""))
+            return Outcome(traceback=trace(error))
         self.outlet.write(text.result() + "\n")
         return Outcome()
 

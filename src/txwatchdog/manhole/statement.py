@@ -145,7 +145,8 @@ class Statement:
         if isinstance(error, SystemExit):
             return left(error)
         self._interpreter.keep_raised(error)
-        return Outcome(traceback=trace(error, self._step.code.co_filename))
+        step = self._step
+        return Outcome(traceback=trace(error, step.code.co_filename, step.node.lineno))
 
     def _display(self, value: object) -> None:
         """Take the value of an expression: called as ``sys.displayhook``."""

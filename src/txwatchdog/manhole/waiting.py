@@ -11,7 +11,6 @@ import asyncio
 import contextvars
 import threading
 import types
-import weakref
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
@@ -206,14 +205,21 @@ class _Seen(DebugInfo):
     still get the failure, and one that comes after it is logged as ever.
     """
 
+    _seen: Failure | None = None
+
     def __init__(self, failure: Failure, before: DebugInfo | None) -> None:
         if before is not None:
             vars(self).update(vars(before))
             before.failResult = None
-        self._seen = weakref.ref(failure)
+        self._seen = failure
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name == "failResult" and value is not self._seen:
+            self._seen = None  # somebody has handled it: let go of its frames
+        super().__setattr__(name, value)
 
     def __del__(self) -> None:
-        if self.failResult is not self._seen():
+        if self.failResult is not self._seen:
             super().__del__()
 
 
