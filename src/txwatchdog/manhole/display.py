@@ -8,6 +8,8 @@ from __future__ import annotations
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
+import attrs
+
 from txwatchdog.manhole.evaluate import Drawn
 from txwatchdog.manhole.values import CUT, Node
 from txwatchdog.records import Top
@@ -24,8 +26,9 @@ _WIDTH_OF_TABLES = 100
 _LINES = 10  # that a value gets on the smallest of terminals
 _PROMPTS = 4  # lines that are kept for what was typed, and for the next prompt
 
-# What is tried, in turn, until a value fits: parts of each container, characters of each text.
+# What is tried, in turn, until a value fits: parts of the outermost container, and characters.
 _BOUNDS = ((100, 2000), (50, 1000), (25, 500), (15, 250), (10, 120), (5, 80), (3, 60), (1, 30))
+_INNER = 5  # a container has so many times fewer parts than the one around it
 
 
 def lay_out(shown: Node | Drawn, terminal: Terminal | None) -> str:
@@ -47,7 +50,9 @@ def lay_out(shown: Node | Drawn, terminal: Terminal | None) -> str:
     if terminal is None:
         return _lines(shown, _WIDTH)
     text, left_out = _bounded(shown, terminal)
-    return "\n".join(filter(None, [_coloured(text) if colour else text, left_out]))
+    if colour:
+        text = _coloured(text)
+    return f"{text}\n{_shows_all(left_out)}" if left_out else text
 
 
 def _drawn(value: Any, terminal: Terminal | None, *, colour: bool) -> str:
@@ -58,24 +63,39 @@ def _drawn(value: Any, terminal: Terminal | None, *, colour: bool) -> str:
         return top_text(value, width, colour=colour)
     if type(value).__module__.startswith("txwatchdog."):
         return repr(value)
-    return _printed(value, width, colour=colour)
+    text = _printed(value, width, colour=colour)
+    if terminal is None:
+        return text
+    lines, left_out = _cut(text, terminal)
+    return f"{lines}\n{_shows_all(left_out)}" if left_out else lines
+
+
+def _shows_all(left_out: str) -> str:
+    return f"{CUT} {left_out}, print({CUT}) shows all"
+
+
+def _room(terminal: Terminal) -> int:
+    """The lines that a value may take."""
+    return max(terminal.rows - _PROMPTS, _LINES)
 
 
 def _bounded(node: Node, terminal: Terminal) -> tuple[str, str]:
-    """The text that fits on a terminal, and a line that says what did not."""
-    rows = max(terminal.rows - _PROMPTS, _LINES)
-    text = _lines(node, terminal.columns)
+    """The text that fits on a terminal, and what does not."""
+    columns = terminal.columns
+    text = _lines(node, columns)
     for parts, characters in _BOUNDS:
-        if _rows(text, terminal.columns) <= rows:
+        if _rows(text, columns) <= _room(terminal):
             break
         node = _trimmed(node, parts, characters)
-        text = _lines(node, terminal.columns)
-    left_out = _left_out(node)
+        text = _lines(node, columns)
+    text, lines = _cut(text, terminal)  # the repr of one object can be a text of many lines
+    return text, lines or _left_out(node)
+
+
+def _cut(text: str, terminal: Terminal) -> tuple[str, str]:
     lines = text.split("\n")
-    if len(lines) > rows:  # the repr of one object that is a text of many lines
-        left_out = f"{len(lines) - rows} more lines"
-        text = "\n".join(lines[:rows])
-    return text, f"{CUT} {left_out}, print({CUT}) shows all" if left_out else ""
+    more = len(lines) - _room(terminal)
+    return ("\n".join(lines[:-more]), f"{more} more lines") if more > 0 else (text, "")
 
 
 def _rows(text: str, columns: int) -> int:
@@ -90,13 +110,12 @@ def _trimmed(node: Node, parts: int, characters: int) -> Node:
         # A text of many lines is cut by lines.
         most = len(node.text) if "\n" in node.text else characters
         return _copy(node, text=node.text[:most], left_out=max(len(node.text) - most, 0))
-    kept = [_trimmed(child, parts, characters) for child in node.children[:parts]]
+    inner = max(parts // _INNER, 1)
+    kept = [_trimmed(child, inner, characters) for child in node.children[:parts]]
     return _copy(node, children=kept, left_out=len(node.children) - len(kept))
 
 
 def _copy(node: Node, left_out: int, **changes: Any) -> Node:
-    import attrs
-
     return attrs.evolve(node, left_out=node.left_out + left_out, **changes)
 
 

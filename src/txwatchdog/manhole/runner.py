@@ -302,6 +302,9 @@ async def run_session(
     """
     runner = Runner(watchdog, namespace, channel)
     channel.on_interrupt = runner.interrupt
+    session = asyncio.current_task()
+    assert session is not None
+    session.add_done_callback(lambda _session: runner.interpreter.forget())
     if command is None and channel.terminal is not None:
         from txwatchdog.manhole.console import Console
 
