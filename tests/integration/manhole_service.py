@@ -42,6 +42,17 @@ class Service:
         """Print in the service's own name, now and a little later."""
         reactor.callLater(0, print, "service talks", flush=True)
 
+    def talk(self, times: int) -> None:
+        """Print again and again from timed calls of the service's own."""
+
+        def say(left: int) -> None:
+            print("service talks", flush=True)
+            if left > 1:
+                reactor.callLater(0.01, say, left - 1)
+
+        # By way of a thread, whose context has nothing to do with who asked.
+        threading.Thread(target=reactor.callFromThread, args=(say, times)).start()
+
     def stop_manhole(self) -> None:
         """Stop, look at what is left, start again, and report on stdout."""
         reactor.callLater(0.05, self._stop_manhole)
@@ -52,6 +63,7 @@ class Service:
                 "threads": sorted(thread.name for thread in threading.enumerate()),
                 "fds": len(list(Path("/proc/self/fd").iterdir())),
                 "stdout_is_original": sys.stdout is sys.__stdout__,
+                "timers_are_original": "callLater" not in vars(reactor),
                 "address": str(manhole.address),
             }
             manhole.start()
