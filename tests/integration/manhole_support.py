@@ -66,6 +66,7 @@ class ServiceProcess:
             self.process = subprocess.Popen(
                 [sys.executable, "-u", str(SERVICE), str(self.keys), endpoint, reactor],
                 stdout=subprocess.PIPE,
+                bufsize=0,  # or lines wait in a buffer, where select() does not see them
                 stderr=log,
                 env={**os.environ, "PYTHONPATH": str(SOURCE)},
             )

@@ -211,7 +211,7 @@ class Runner:
             while not await self._is_set(ended, patience):
                 if self._interrupted.is_set():
                     notice.remove()
-                    return await self._cancel(pending, ended)
+                    return await self._cancel(statement, pending, ended)
                 if notice.has_terminal:
                     seconds = time.monotonic() - began
                     notice.show(f"waiting for {pending.what} {seconds:.0f} s", "Ctrl-C cancels it")
@@ -220,9 +220,9 @@ class Runner:
             notice.remove()
         return True
 
-    async def _cancel(self, pending: Pending, ended: asyncio.Event) -> bool:
+    async def _cancel(self, statement: Statement, pending: Pending, ended: asyncio.Event) -> bool:
         """Cancel what is waited for; False if that was its end, and nothing is left to be told."""
-        self._call_in_reactor(pending.cancel)
+        self._call_in_reactor(statement.cancel)
         self._interrupted.clear()
         self._was_cancelled = True
         if not await self._is_set(ended, _REFRESH):

@@ -29,8 +29,8 @@ _OURS = (Top, Stack, Status, Tracebacks, Pause, Profile, Live)
 class Statement:
     """One step of an input on its way: it runs, may wait, and comes to an end.
 
-    Made in the manhole's thread; `run`, `conclude` and `abandon` are called in the thread where it
-    runs, each to its end, and none of them raises.
+    Made in the manhole's thread; all else is called in the thread where it runs,
+    and raises nothing.
 
     Args:
         interpreter: Whose names it finds.
@@ -80,6 +80,12 @@ class Statement:
             As `run` does: what it waited for may come to something that is to be waited for.
         """
         return self._go_on(self._take)
+
+    def cancel(self) -> None:
+        """Cancel what it waits for, because the operator asked for that."""
+        if self.pending is not None and self._turn is not None:
+            with self._turn.entered():
+                self.pending.cancel()
 
     def abandon(self) -> None:
         """Nobody waits for it any more. What it prints from now on is the service's."""

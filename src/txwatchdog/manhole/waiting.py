@@ -8,7 +8,6 @@ statement's own coroutine awaits.
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import threading
 import types
 from collections.abc import Callable, Coroutine, Generator
@@ -63,8 +62,8 @@ class Pending:
         self._lock = threading.Lock()
         self._on_end: Callable[[], None] | None = None
         self._is_own = isinstance(awaited, types.CoroutineType)
-        # Set before the statement's own coroutine is ended because nobody waits for it any more.
-        self._spares = False
+        self._is_asked_to_end = False
+        self._spares = False  # what the statement's own coroutine awaits, when that is cancelled
         self.result: Result | None = None
         """Written once, in the reactor's thread; who waits is told after that."""
         self.what = _name(awaited)
@@ -89,6 +88,7 @@ class Pending:
     def cancel(self) -> None:
         """Cancel it, because the operator asked for that: the service's Deferred, too."""
         if self.result is None:
+            self._is_asked_to_end = True
             try:
                 self._cancel()
             except BaseException as error:  # a canceller is the service's code
@@ -170,13 +170,16 @@ class Pending:
             else:
                 future.set_exception(result.error)
 
-        def done(_future: object) -> None:
-            if future.cancelled() and not self._spares:
-                awaited.cancel()
-
         _look_at(awaited, settle)
-        future.add_done_callback(done, context=contextvars.copy_context())
-        return (yield from future)
+        try:
+            return (yield from future)
+        except asyncio.CancelledError:
+            if not self._spares:
+                awaited.cancel()
+            if self._is_asked_to_end:
+                # Code that awaits a Deferred knows Twisted's exception.
+                raise CancelledError from None
+            raise
 
 
 _Adapt = Callable[[Any], Generator[Any, Any, Any]]
