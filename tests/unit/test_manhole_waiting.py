@@ -456,8 +456,8 @@ def test_elsewhere_a_notice_is_one_line() -> None:
     """Without a terminal, or on a dumb one, it is said once and stays."""
     for terminal in (None, Terminal("dumb", 40, 24)):
         notice, sent = _notice(terminal)
-        notice.show("waiting", "Ctrl-C")
-        notice.show("waiting", "Ctrl-C")
+        notice.show("paused", "Ctrl-C", "waiting: ")
+        notice.show("paused", "Ctrl-C", "waiting: ")
         notice.remove()
         end = "\r\n" if terminal else "\n"
-        assert sent == [f"waiting: waiting; Ctrl-C{end}"]
+        assert sent == [f"waiting: paused; Ctrl-C{end}"]

@@ -41,12 +41,13 @@ class Notice:
         """Whether anybody may be watching."""
         return self._channel.terminal is not None
 
-    def show(self, text: str, hint: str) -> None:
+    def show(self, text: str, hint: str, label: str = "") -> None:
         """Say it, or say it anew.
 
         Args:
             text: What is waited for; cut to the terminal's width.
             hint: What Ctrl-C does.
+            label: Put in front of it where there is no terminal to show it in place.
         """
         terminal = self._channel.terminal
         if not self._lock.acquire(blocking=False):
@@ -59,7 +60,7 @@ class Notice:
                 self._plain.write(f"\r\x1b[K{text[: max(room, 0)]}; {hint}", STDERR)
                 self._shown = True
             elif not self._said:
-                self._plain.write(f"waiting: {text}; {hint}\n", STDERR)
+                self._plain.write(f"{label}{text}; {hint}\n", STDERR)
                 self._said = True
         finally:
             self._lock.release()

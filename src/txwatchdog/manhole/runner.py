@@ -186,7 +186,7 @@ class Runner:
                 if done:
                     return
                 if not errand.has_begun:
-                    notice.show(self.state(), "Ctrl-C gives up waiting")
+                    notice.show(self.state(), "Ctrl-C gives up waiting", "waiting: ")
                 patience = _REFRESH
         finally:
             interrupted.cancel()
