@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import time
 from collections import defaultdict, deque
 from typing import Any
@@ -218,6 +219,23 @@ def test_colours_where_they_are_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
     assert lay_out(describe({"a": 1}), Terminal("", 80, 24)) == "{'a': 1}"
     monkeypatch.setenv("NO_COLOR", "1")
     assert lay_out(describe({"a": 1}), terminal) == "{'a': 1}"
+
+
+@given(_values)
+def test_colours_change_no_text(value: Any) -> None:
+    """With its colours taken off, a value reads as it does without."""
+    coloured = lay_out(describe(value), Terminal("xterm", 80, 24))
+    assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == lay_out(describe(value), TERMINAL)
+
+
+@pytest.mark.parametrize("text", ["<", "0", "a.", "/a", "_", "(", "'"])
+def test_colours_take_no_time(text: str) -> None:
+    """What rich's patterns take long for is not given to them: they would hold the GIL."""
+    value = [text * 3000] * 7
+    began = time.thread_time()
+    lay_out(describe(value), Terminal("xterm", 1000, 1000))
+    lay_out(describe(text * 20_000), Terminal("xterm", 1000, 1000))
+    assert time.thread_time() - began < 2  # a tenth of that, on a quiet machine; 10 s otherwise
 
 
 def test_what_rich_draws() -> None:

@@ -28,6 +28,8 @@ _PROMPTS = 4  # lines that are kept for what was typed, and for the next prompt
 
 # What is tried, in turn, until a value fits: parts of the outermost container, and characters.
 _BOUNDS = ((100, 2000), (50, 1000), (25, 500), (15, 250), (10, 120), (5, 80), (3, 60), (1, 30))
+_COLOURED = 5000  # characters that are looked at for colours
+_COLOURED_LINE = 500  # of one line
 _INNER = 5  # a container has so many times fewer parts than the one around it
 
 
@@ -169,12 +171,25 @@ def _for_rich(node: Node) -> RichNode:
 
 
 def _coloured(text: str) -> str:
+    """The text in colours; lines that are too long for that stay as they are.
+
+    rich's patterns take time by the square of what they are given: 10 s for 20,000 zeros, all of
+    them with the GIL held.
+    """
     from rich.highlighter import ReprHighlighter
     from rich.text import Text
 
-    coloured = Text(text, end="", no_wrap=True, overflow="ignore")
-    ReprHighlighter().highlight(coloured)
-    return _printed(coloured, max(map(len, text.split("\n"))) * 2, colour=True)
+    highlighter = ReprHighlighter()
+    lines = []
+    room = _COLOURED
+    for line in text.split("\n"):
+        coloured = Text(line, no_wrap=True, overflow="ignore")
+        if len(line) <= min(room, _COLOURED_LINE):
+            highlighter.highlight(coloured)
+            room -= len(line)
+        lines.append(coloured)
+    whole = Text("\n", end="", no_wrap=True, overflow="ignore").join(lines)
+    return _printed(whole, max(map(len, lines)) * 2, colour=True)
 
 
 def _printed(renderable: Any, width: int, *, colour: bool) -> str:

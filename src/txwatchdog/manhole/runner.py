@@ -6,6 +6,7 @@ All in the manhole's thread, except where an errand's callbacks say otherwise.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import os
 import sys
@@ -245,7 +246,8 @@ class Runner:
         return ended.is_set()
 
     def _call_in_reactor(self, work: Callable[[], None]) -> None:
-        contextvars.Context().run(self._reactor.callFromThread, work)
+        with contextlib.suppress(RuntimeError):  # the loop of an asyncio reactor is closed
+            contextvars.Context().run(self._reactor.callFromThread, work)
 
     async def _show(self, shown: Node | Drawn) -> Outcome | None:
         """Show a value; None if the operator did not want to wait for it."""
