@@ -1,8 +1,8 @@
-"""How a statement runs: in a namespace, with its output its own, in the thread it belongs to.
+"""How an input is read, and handed over: one operator's names, source, and way to the reactor.
 
-One `Interpreter` belongs to one session. It reads the source and compiles it in the manhole's
-thread, then runs it statement by statement: what `where` allows at once, the rest as an `Errand`
-to the reactor's thread.
+One `Interpreter` belongs to one session. It reads and compiles the source in the manhole's thread;
+each of its steps is run by a `Statement`: there and then if `where` allows that, the rest as an
+`Errand` to the reactor's thread.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Step:
 class Interpreter:
     """One operator's Python: a namespace of its own over objects that all share.
 
-    Used in the manhole's thread, except for what an errand calls in the reactor's.
+    Used in the manhole's thread, except for `keep` and `keep_raised`, which statements call.
 
     Args:
         watchdog: Bound to the name ``watchdog``.
