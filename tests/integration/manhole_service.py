@@ -1,6 +1,6 @@
 """A small service with a manhole, for the integration tests: run as a program of its own.
 
-Usage: manhole_service.py KEYS ENDPOINT. Prints one line of JSON when it is ready.
+Usage: manhole_service.py KEYS ENDPOINT [REACTOR]. Prints one line of JSON when it is ready.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet import reactor as _reactor
+from support import install_reactor
 from twisted.logger import globalLogBeginner, textFileLogObserver
 
 from txwatchdog import Watchdog
@@ -21,7 +21,7 @@ from txwatchdog.manhole import Manhole
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
-reactor: Any = _reactor
+reactor: Any = install_reactor((*sys.argv, "epoll")[3])
 
 
 class Service:
@@ -42,6 +42,17 @@ class Service:
         """Print in the service's own name, now and a little later."""
         reactor.callLater(0, print, "service talks", flush=True)
 
+    def talk(self, times: int) -> None:
+        """Print again and again from timed calls of the service's own."""
+
+        def say(left: int) -> None:
+            print("service talks", flush=True)
+            if left > 1:
+                reactor.callLater(0.01, say, left - 1)
+
+        # By way of a thread, whose context has nothing to do with who asked.
+        threading.Thread(target=reactor.callFromThread, args=(say, times)).start()
+
     def stop_manhole(self) -> None:
         """Stop, look at what is left, start again, and report on stdout."""
         reactor.callLater(0.05, self._stop_manhole)
@@ -52,6 +63,7 @@ class Service:
                 "threads": sorted(thread.name for thread in threading.enumerate()),
                 "fds": len(list(Path("/proc/self/fd").iterdir())),
                 "stdout_is_original": sys.stdout is sys.__stdout__,
+                "timers_are_original": "callLater" not in vars(reactor),
                 "address": str(manhole.address),
             }
             manhole.start()

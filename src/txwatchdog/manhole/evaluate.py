@@ -1,8 +1,8 @@
-"""How a statement runs: in a namespace, with its output its own, in the thread it belongs to.
+"""How an input is read, and handed over: one operator's names, source, and way to the reactor.
 
-One `Interpreter` belongs to one session. It reads the source and compiles it in the manhole's
-thread, then runs it statement by statement: what `where` allows at once, the rest as an `Errand`
-to the reactor's thread.
+One `Interpreter` belongs to one session. It reads and compiles the source in the manhole's thread;
+each of its steps is run by a `Statement`: there and then if `where` allows that, the rest as an
+`Errand` to the reactor's thread.
 """
 
 from __future__ import annotations
@@ -11,32 +11,33 @@ import __future__ as future
 import ast
 import builtins
 import contextvars
+import inspect
 import itertools
 import linecache
-import pprint
 import threading
 import traceback
 from collections import deque
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
-from txwatchdog.manhole.output import Capture, routed
 from txwatchdog.manhole.where import runs_at_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import CodeType, TracebackType
 
-    from txwatchdog.manhole.output import Outlet
+    from txwatchdog.manhole.statement import Statement
+    from txwatchdog.manhole.values import Node
 
-__all__ = ["Errand", "Interpreter", "Outcome", "Step", "describe", "show"]
+__all__ = ["Drawn", "Errand", "Interpreter", "Outcome", "Step", "left", "trace"]
 
 _FUTURE_FLAGS = 0
 for _name in future.all_feature_names:
     _FUTURE_FLAGS |= getattr(future, _name).compiler_flag
 
-_PRETTY_LIMIT = 100_000  # characters; pprint is slow, and it works in the reactor's thread
+_MANHOLE = f"{Path(__file__).parent}/"
 _SOURCES_KEPT = 1 << 22  # characters of source whose lines a traceback can still show
 
 _numbers = itertools.count(1)  # next() on it is atomic
@@ -45,18 +46,34 @@ _sources_lock = threading.Lock()
 
 
 @frozen
+class Drawn:
+    """A value with a look of its own that takes a while to make: not in the reactor's thread."""
+
+    value: object
+
+
+@frozen
 class Outcome:
-    """How a statement, or a whole input, ended.
+    """How a statement ended, or that it has not ended yet.
 
     Attributes:
         traceback: What it raised, ready to be printed; None if it didn't raise.
         status: The exit status that it asked for (`SystemExit`); None if it did not ask.
         message: What a `SystemExit` with a text says.
+        shown: The value to be shown, if it gave one and it has not been shown yet.
+        waits: The statement, if it waits for something; it is to be concluded when that has ended.
     """
 
     traceback: traceback.TracebackException | None = None
     status: int | None = None
     message: str = ""
+    shown: Node | Drawn | None = None
+    waits: Statement | None = None
+
+    @property
+    def stops(self) -> bool:
+        """Whether what follows in the same input is not run."""
+        return self.traceback is not None or self.status is not None
 
 
 @frozen
@@ -66,11 +83,21 @@ class Step:
     node: ast.stmt
     code: CodeType
 
+    @property
+    def is_expression(self) -> bool:
+        """Whether it gives a value, which is to be shown."""
+        return isinstance(self.node, ast.Expr)
+
+    @property
+    def awaits(self) -> bool:
+        """Whether its code has `await` and the like, so that it is a coroutine's."""
+        return bool(self.code.co_flags & inspect.CO_COROUTINE)
+
 
 class Interpreter:
     """One operator's Python: a namespace of its own over objects that all share.
 
-    Used in the manhole's thread, except for what an errand calls in the reactor's.
+    Used in the manhole's thread, except for `keep` and `keep_raised`, which statements call.
 
     Args:
         watchdog: Bound to the name ``watchdog``.
@@ -88,6 +115,7 @@ class Interpreter:
             "__builtins__": self._builtins,
         }
         self._future_flags = 0
+        self._raised = False  # whether `_` is what a statement raised
 
     def read(self, source: str) -> list[Step]:
         """Compile an input, so that a mistake in its last line shows before its first one runs.
@@ -96,7 +124,7 @@ class Interpreter:
             source: Any number of statements.
 
         Returns:
-            The statements in order, to be given to `run_at_once` or an `Errand` one by one.
+            The statements in order, each to be run by a `Statement`.
 
         Raises:
             SyntaxError: And whatever else Python's compiler raises on odd sources (`ValueError`,
@@ -111,7 +139,11 @@ class Interpreter:
         steps = []
         for node in tree.body:
             code = compile(
-                ast.Interactive([node]), filename, "single", self._future_flags, dont_inherit=True
+                ast.Interactive([node]),
+                filename,
+                "single",
+                self._future_flags | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT,
+                dont_inherit=True,
             )
             self._future_flags |= code.co_flags & _FUTURE_FLAGS
             steps.append(Step(node, code))
@@ -121,32 +153,30 @@ class Interpreter:
         """Whether a step may run in the manhole's thread, as things stand now."""
         return runs_at_once(step.node, self._is_ours)
 
-    def run(self, step: Step, outlet: Outlet, width: int) -> Outcome:
-        """Run a step here and now, in the calling thread.
+    def keep(self, value: object) -> None:
+        """Bind ``_`` to a value that is shown, and ``__`` to the one before it."""
+        self._shift()
+        self._raised = False
+        self.namespace["_"] = value
 
-        Args:
-            step: From `read`.
-            outlet: Where its output goes.
-            width: Columns that displayed values should keep to.
+    def keep_raised(self, error: BaseException) -> None:
+        """Bind ``_`` to what a statement raised, until the next value takes its place.
 
-        Returns:
-            How it ended; nothing that it raises gets out.
+        An exception holds frames, and so the service's objects: it never gets as far as ``__``,
+        which is the latest value that was shown.
         """
+        self._shift()
+        self._raised = True
+        self.namespace["_"] = error
 
-        def display(value: object) -> None:
-            if value is not None:
-                capture.stdout.write(show(value, width) + "\n")
-                self.namespace["_"] = value
+    def forget(self) -> None:
+        """Let go of the latest values, at the session's end: a timer may hold the namespace."""
+        self.namespace.pop("_", None)
+        self.namespace.pop("__", None)
 
-        capture = Capture(outlet, display)
-        try:
-            with routed(capture):
-                exec(step.code, self.namespace)  # noqa: S102 - it is what a console is for
-        except SystemExit as leaving:
-            return _left(leaving)
-        except BaseException as error:
-            return Outcome(traceback=describe(error, step.code.co_filename))
-        return Outcome()
+    def _shift(self) -> None:
+        if "_" in self.namespace and not self._raised:
+            self.namespace["__"] = self.namespace["_"]
 
     def _is_ours(self, name: str) -> bool:
         if name == "watchdog":
@@ -209,46 +239,61 @@ class Errand:
         self._on_ended(contextvars.Context().run(self._work))
 
 
-def describe(error: BaseException, filename: str) -> traceback.TracebackException:
+def trace(
+    error: BaseException, filename: str = "", line: int | None = None
+) -> traceback.TracebackException:
     """Keep what a traceback needs, and none of its frames: these hold the service's objects.
 
     Reads no source files (printing does), so that the reactor's thread need not wait for a disk.
 
     Args:
-        error: What was raised.
-        filename: The operator's source; the frames above its first one are left out.
+        error: What was raised. If it came by the operator's source, what is above that is cut off
+            its own traceback, too, so that the `traceback` module shows the same.
+        filename: The operator's source, with which the traceback begins.
+        line: Where the statement stands in it, if nothing of it is on the way to the error: a
+            Deferred failed, or a ``repr``.
 
     Returns:
         The traceback, to be formatted in another thread.
     """
-    first: TracebackType | None = error.__traceback__
-    while first is not None and first.tb_frame.f_code.co_filename != filename:
-        first = first.tb_next
     try:
-        return traceback.TracebackException(type(error), error, first, lookup_lines=False)
+        first = _first(error.__traceback__, lambda file: file == filename)
+        if first is not None:
+            error.__traceback__, line = first, None
+        else:
+            first = _first(error.__traceback__, lambda file: not _is_machinery(file))
+        text = traceback.TracebackException(type(error), error, first, lookup_lines=False)
+        if line is not None:
+            text.stack.insert(
+                0, traceback.FrameSummary(filename, line, "<module>", lookup_line=False)
+            )
+        _leave_out_ours(text)
     except Exception as failure:  # an exception may be as hostile as any object
-        text = f"{type(error).__name__} was raised, and describing it raised {failure!r}"
-        return traceback.TracebackException(RuntimeError, RuntimeError(text), None)
-
-
-def show(value: object, width: int) -> str:
-    """What the console displays for a value.
-
-    Args:
-        value: Anything; its ``repr`` may raise, and then so does this.
-        width: Columns to keep to, where the value is a plain container.
-
-    Returns:
-        Its ``repr``, spread over lines if it is a dict, list, tuple or set longer than the width.
-    """
-    text = repr(value)
-    # Exact types: a subclass may have a repr of its own, which then is meant to be seen.
-    if type(value) in (dict, list, tuple, set) and width < len(text) <= _PRETTY_LIMIT:
-        return pprint.pformat(value, width=width, sort_dicts=False)
+        message = f"{type(error).__name__} was raised, and describing it raised {failure!r}"
+        return traceback.TracebackException(RuntimeError, RuntimeError(message), None)
     return text
 
 
-def _left(leaving: SystemExit) -> Outcome:
+def _first(entry: TracebackType | None, is_wanted: Callable[[str], bool]) -> TracebackType | None:
+    while entry is not None and not is_wanted(entry.tb_frame.f_code.co_filename):
+        entry = entry.tb_next
+    return entry
+
+
+def _leave_out_ours(text: traceback.TracebackException | None) -> None:
+    """Take the manhole's own frames out of a traceback, and out of those that led to it."""
+    if text is not None:
+        text.stack[:] = [frame for frame in text.stack if not frame.filename.startswith(_MANHOLE)]
+        _leave_out_ours(text.__cause__)
+        _leave_out_ours(text.__context__)
+
+
+def _is_machinery(file: str) -> bool:
+    return file.startswith(_MANHOLE) or file.endswith("twisted/internet/defer.py")
+
+
+def left(leaving: SystemExit) -> Outcome:
+    """What a `SystemExit` asks for, as Python itself would take it."""
     code = leaving.code
     if code is None:
         return Outcome(status=0)

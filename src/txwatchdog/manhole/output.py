@@ -24,7 +24,7 @@ from txwatchdog.manhole.spool import STDERR, STDOUT
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["Capture", "Outlet", "routed"]
+__all__ = ["Capture", "Outlet", "Turn", "in_statement", "routed"]
 
 _PIECE = 16384  # characters encoded at a time: a long text is never copied as a whole
 
@@ -106,18 +106,42 @@ class Capture:
         self.display = display
 
 
-class _Turn:
-    """One use of a capture. What outlives it in its context (a timer) is no longer the statement's.
+class Turn:
+    """One use of a capture, from when it is made until it is closed.
 
-    Attributes:
-        capture: Where output goes; None when the turn is over.
+    What runs within `entered`, and the coroutines and calls that carry its context on, write to the
+    capture as long as it is open. What outlives it in its context is no longer the statement's.
+
+    Args:
+        capture: Where output goes.
     """
 
     def __init__(self, capture: Capture) -> None:
         self.capture: Capture | None = capture
+        _routing.enter()
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """Make the calling context the statement's. In any thread, any number of times."""
+        token = _turn.set(self)
+        try:
+            yield
+        finally:
+            _turn.reset(token)
+
+    def close(self) -> None:
+        """Be over; once is enough, and more does no harm."""
+        if self.capture is not None:
+            self.capture = None
+            _routing.leave()
 
 
-_turn: ContextVar[_Turn | None] = ContextVar("txwatchdog_turn", default=None)
+_turn: ContextVar[Turn | None] = ContextVar("txwatchdog_turn", default=None)
+
+
+def in_statement() -> bool:
+    """Whether the calling context is that of a statement that goes on."""
+    return _current() is not None
 
 
 def _current() -> Capture | None:
@@ -268,12 +292,9 @@ def routed(capture: Capture) -> Iterator[None]:
     Args:
         capture: The statement's output.
     """
-    turn = _Turn(capture)
-    token = _turn.set(turn)
-    _routing.enter()
+    turn = Turn(capture)
     try:
-        yield
+        with turn.entered():
+            yield
     finally:
-        _routing.leave()
-        turn.capture = None
-        _turn.reset(token)
+        turn.close()

@@ -6,25 +6,31 @@ All in the manhole's thread, except where an errand's callbacks say otherwise.
 from __future__ import annotations
 
 import asyncio
-import functools
+import contextlib
+import contextvars
 import os
 import sys
-import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
-from txwatchdog.manhole.evaluate import Errand, Interpreter, Outcome, describe
+from txwatchdog.manhole.evaluate import Errand, Interpreter, Outcome, trace
+from txwatchdog.manhole.notice import Notice
 from txwatchdog.manhole.output import Capture, routed
 from txwatchdog.manhole.spool import STDERR
+from txwatchdog.manhole.statement import Statement
+from txwatchdog.manhole.values import Node
 from txwatchdog.manhole.verbs.lines import verb_line
+from txwatchdog.manhole.worker import in_worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from txwatchdog.manhole.evaluate import Step
+    from txwatchdog.manhole.evaluate import Drawn, Step
     from txwatchdog.manhole.output import Outlet
     from txwatchdog.manhole.session import SessionChannel
+    from txwatchdog.manhole.waiting import Pending
 
 __all__ = ["Ending", "Runner", "heed_ctrl_c", "read_script", "run_session"]
 
@@ -64,6 +70,7 @@ class Runner:
         self._reactor = watchdog.reactor
         self._channel = channel
         self._interrupted = asyncio.Event()
+        self._was_cancelled = False  # Ctrl-C, while the input that runs waited
         self.interpreter = Interpreter(watchdog, namespace)
         self.outlet: Outlet = channel.outlet
 
@@ -81,24 +88,26 @@ class Runner:
             How it ended; its output and its traceback have been written.
         """
         self._interrupted.clear()
+        self._was_cancelled = False
         try:
             # What the compiler warns about is for who wrote it.
             with routed(Capture(self.outlet, lambda _value: None)):
                 steps = self.interpreter.read(source)
         except Exception as error:
-            return self._tell(Outcome(traceback=describe(error, "")))
+            return self._tell(Outcome(traceback=trace(error)))
         for step in steps:
             if self._interrupted.is_set():
                 self.outlet.write("interrupted\n", STDERR)
                 return Ending(INTERRUPTED)
-            if self.interpreter.at_once(step):
-                outcome: Outcome | None = self.interpreter.run(step, self.outlet, self._width)
-            else:
-                outcome = await self._in_reactor(step)
+            outcome = await self._run_step(step)
+            if outcome is not None and outcome.shown is not None:
+                outcome = await self._show(outcome.shown)
             if outcome is None:
                 return Ending(INTERRUPTED)
-            if outcome != Outcome():
+            if outcome.stops:
                 return self._tell(outcome)
+            if self._was_cancelled:
+                return Ending(INTERRUPTED)
             await asyncio.sleep(0)  # a long script must not keep other sessions waiting
         return Ending()
 
@@ -109,16 +118,32 @@ class Runner:
         except Exception as error:
             return f"the watchdog cannot tell where the reactor is ({error!r})"
 
-    @property
-    def _width(self) -> int:
-        terminal = self._channel.terminal
-        return 80 if terminal is None else terminal.columns
+    async def _run_step(self, step: Step) -> Outcome | None:
+        """Run one statement, wherever it belongs; None if the operator did not want to wait."""
+        whole = self._channel.terminal is None
+        if self.interpreter.at_once(step):
+            return Statement(self.interpreter, step, self.outlet, whole=whole).run()
+        notice = Notice(self.outlet, self._channel)
+        statement = Statement(
+            self.interpreter, step, notice.outlet, whole=whole, reactor=self._reactor
+        )
+        outcome: Outcome | None = None
+        try:
+            outcome = await self._in_reactor(statement.run, notice)
+            while outcome is not None and outcome.waits is not None:
+                ended = await self._wait_for(statement, notice)
+                outcome = await self._in_reactor(statement.conclude, notice) if ended else None
+        finally:
+            notice.remove()
+            if outcome is None or outcome.waits is not None:
+                # The operator has lost patience, or is gone. It may run still: then this waits.
+                self._call_in_reactor(statement.abandon)
+        return outcome
 
-    async def _in_reactor(self, step: Step) -> Outcome | None:
-        """Have a step run by the reactor; None if the operator did not want to wait."""
+    async def _in_reactor(self, work: Callable[[], Outcome], notice: Notice) -> Outcome | None:
+        """Have something done by the reactor; None if the operator did not want to wait."""
         loop = asyncio.get_running_loop()
         ended: asyncio.Future[Outcome] = loop.create_future()
-        notice = _Notice(self.outlet, self._channel)
 
         def settle(outcome: Outcome) -> None:
             if not ended.done():
@@ -130,11 +155,7 @@ class Runner:
             except RuntimeError:
                 return  # the manhole has ended meanwhile
 
-        errand = Errand(
-            functools.partial(self.interpreter.run, step, self.outlet, self._width),
-            notice.remove,
-            on_ended,
-        )
+        errand = Errand(work, notice.remove, on_ended)
         errand.send(self._reactor)
         try:
             await self._wait(errand, ended, notice)
@@ -153,7 +174,7 @@ class Runner:
             )
         return None
 
-    async def _wait(self, errand: Errand, ended: asyncio.Future[Outcome], notice: _Notice) -> None:
+    async def _wait(self, errand: Errand, ended: asyncio.Future[Outcome], notice: Notice) -> None:
         """Wait until the errand has ended or the operator interrupts."""
         interrupted = asyncio.ensure_future(self._interrupted.wait())
         patience = _SOON
@@ -166,10 +187,93 @@ class Runner:
                 if done:
                     return
                 if not errand.has_begun:
-                    notice.show(self.state())
+                    notice.show(self.state(), "Ctrl-C gives up waiting", "waiting: ")
                 patience = _REFRESH
         finally:
             interrupted.cancel()
+
+    async def _wait_for(self, statement: Statement, notice: Notice) -> bool:
+        """Wait for what a statement waits for; False if the operator did not want to."""
+        loop = asyncio.get_running_loop()
+        pending = statement.pending
+        assert pending is not None
+        ended = asyncio.Event()
+
+        def on_end() -> None:  # in the reactor's thread
+            try:
+                loop.call_soon_threadsafe(ended.set)
+            except RuntimeError:
+                return  # the manhole has ended meanwhile
+
+        pending.when_ended(on_end)
+        began = time.monotonic()
+        patience = _SOON
+        try:
+            while not await self._is_set(ended, patience):
+                if self._interrupted.is_set():
+                    notice.remove()
+                    return await self._cancel(statement, pending, ended)
+                if notice.has_terminal:
+                    seconds = time.monotonic() - began
+                    notice.show(f"waiting for {pending.what} {seconds:.0f} s", "Ctrl-C cancels it")
+                patience = _REFRESH
+        finally:
+            notice.remove()
+        return True
+
+    async def _cancel(self, statement: Statement, pending: Pending, ended: asyncio.Event) -> bool:
+        """Cancel what is waited for; False if that was its end, and nothing is left to be told."""
+        self._call_in_reactor(statement.cancel)
+        self._interrupted.clear()
+        self._was_cancelled = True
+        if not await self._is_set(ended, _REFRESH):
+            text = f"given up: cancelled, and {pending.what} has not ended yet"
+        elif pending.result is not None and not pending.result.is_cancelled:
+            return True
+        else:
+            text = "cancelled"
+        self.outlet.write(text + "\n", STDERR)
+        return False
+
+    async def _is_set(self, ended: asyncio.Event, patience: float) -> bool:
+        """Wait until something has ended, Ctrl-C is pressed, or patience does."""
+        both = [asyncio.ensure_future(each.wait()) for each in (ended, self._interrupted)]
+        try:
+            await asyncio.wait(both, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in both:
+                each.cancel()
+        return ended.is_set()
+
+    def _call_in_reactor(self, work: Callable[[], None]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop of an asyncio reactor is closed
+            contextvars.Context().run(self._reactor.callFromThread, work)
+
+    async def _show(self, shown: Node | Drawn) -> Outcome | None:
+        """Show a value; None if the operator did not want to wait for it."""
+        from txwatchdog.manhole.display import lay_out  # brings rich, if it has to
+
+        terminal = self._channel.terminal
+        if isinstance(shown, Node):  # which is bounded
+            self.outlet.write(lay_out(shown, terminal) + "\n")
+            return Outcome()
+        text = in_worker(lambda: lay_out(shown, terminal))
+        interrupted = asyncio.ensure_future(self._interrupted.wait())
+        try:
+            either: set[asyncio.Future[Any]] = {text, interrupted}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            interrupted.cancel()
+            if not text.done():
+                text.cancel()
+        if text.cancelled():
+            self.outlet.write("given up: the value takes long to show\n", STDERR)
+            return None
+        error = text.exception()
+        if error is not None:
+            return Outcome(traceback=trace(error))
+        self.outlet.write(text.result() + "\n")
+        return Outcome()
 
     def _tell(self, outcome: Outcome) -> Ending:
         if outcome.traceback is not None:
@@ -182,44 +286,6 @@ class Runner:
         if outcome.message:
             self.outlet.write(outcome.message + "\n", STDERR)
         return Ending(outcome.status or 0, leaves=True)
-
-
-class _Notice:
-    """A line that says what is waited for: kept up to date on a terminal, said once elsewhere.
-
-    `remove` is called in the reactor's thread right before the statement's own output, too; the
-    lock keeps the two apart, and is held for no longer than a line takes.
-    """
-
-    def __init__(self, outlet: Outlet, channel: SessionChannel) -> None:
-        self._outlet = outlet
-        self._channel = channel
-        self._lock = threading.Lock()
-        self._shown = False
-        self._over = False
-
-    def show(self, state: str) -> None:
-        hint = "; Ctrl-C gives up waiting"
-        terminal = self._channel.terminal
-        in_place = terminal is not None and terminal.name != "dumb"
-        with self._lock:
-            if self._over or (self._shown and not in_place):
-                return
-            self._shown = True
-            if in_place:
-                assert terminal is not None
-                self._outlet.write(
-                    "\r\x1b[K" + (state[: terminal.columns - len(hint) - 1] + hint), STDERR
-                )
-            else:
-                self._outlet.write(f"waiting: {state}{hint}\n", STDERR)
-
-    def remove(self) -> None:
-        terminal = self._channel.terminal
-        with self._lock:
-            if not self._over and self._shown and terminal and terminal.name != "dumb":
-                self._outlet.write("\r\x1b[K", STDERR)
-            self._over = True
 
 
 async def run_session(
@@ -238,6 +304,9 @@ async def run_session(
     """
     runner = Runner(watchdog, namespace, channel)
     channel.on_interrupt = runner.interrupt
+    session = asyncio.current_task()
+    assert session is not None
+    session.add_done_callback(lambda _session: runner.interpreter.forget())
     if command is None and channel.terminal is not None:
         from txwatchdog.manhole.console import Console
 
