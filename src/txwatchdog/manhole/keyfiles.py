@@ -12,7 +12,7 @@ import struct
 
 from attrs import frozen
 
-__all__ = ["KeyFile", "describe", "type_name"]
+__all__ = ["KeyFile", "comment_of", "describe", "type_name"]
 
 _NAMES = {
     "1.2.840.10040.4.1": "DSA",
@@ -104,6 +104,28 @@ def describe(data: bytes) -> KeyFile:
     except Exception:
         # Whatever a damaged file does to a parser, it is damaged.
         return KeyFile("a damaged key file, or none at all", cut=True)
+
+
+def comment_of(data: bytes) -> str:
+    """The comment in an unencrypted Ed25519 key's file; empty where there is none.
+
+    Args:
+        data: The whole file, in OpenSSH's format or any other.
+    """
+    try:
+        body = b"".join(data.partition(b"-----\n")[2].partition(b"-----")[0].split())
+        rest = base64.b64decode(body).removeprefix(_MAGIC)
+        for _ in range(3):  # cipher, kdf, its options
+            _, rest = _string(rest)
+        _, rest = _string(rest[4:])  # how many keys, the public one
+        private, _ = _string(rest)
+        rest = private[8:]  # two check numbers
+        for _ in range(3):  # type, public, private
+            _, rest = _string(rest)
+        comment = _string(rest)[0].decode("utf-8", "replace")
+    except ValueError:
+        return ""
+    return "".join(each if each.isprintable() else "?" for each in comment)
 
 
 def _describe(data: bytes) -> KeyFile:

@@ -47,10 +47,10 @@ def not_allowed(what: str, role: str) -> str:
     """What is said of something that a role does not allow.
 
     Args:
-        what: The verb, or ``Python``.
+        what: The verb line, or ``Python``.
         role: The operator's.
     """
-    return f"{what}: not allowed; {what_is_allowed(role)}"
+    return f"{what[:80]}: not allowed; {what_is_allowed(role)}"
 
 
 class Verbs:
@@ -102,7 +102,7 @@ class Verbs:
             self._outlet.write(order + "\n")
             return 0
         if not allows(self._role, order.role):
-            return self._complain(not_allowed(order.verb.name, self._role), USAGE)
+            return self._complain(not_allowed(line, self._role), USAGE)
         if order.verb.place == "terminal":
             return await self._on_terminal()
         if order.verb.place == "stdin":
