@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -90,7 +91,7 @@ def authorize(
 
     options = _options(role, command, sources, expires)
     if file == "-":
-        data, name = click.get_binary_stream("stdin").read(), "standard input"
+        data, name = sys.stdin.buffer.read(), "standard input"
     else:
         try:
             data, name = Path(file).read_bytes(), file
@@ -117,9 +118,8 @@ def _options(
     if role is not None and command is not None:
         raise click.UsageError("--role and --command exclude each other: a verb is all it may run.")
     moment = None if expires is None else _ISO.sub(_compact, expires)
-    verb: Callable[[str], object] = _verb
-    checks = (
-        ("--command", command, verb),
+    checks: tuple[tuple[str, str | None, Callable[[str], object]], ...] = (
+        ("--command", command, _verb),
         ("--from", sources, parse_patterns),
         ("--expires", moment, _future),
     )

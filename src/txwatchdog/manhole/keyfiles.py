@@ -60,7 +60,7 @@ _SSH_NAMES = {
     "sk-ssh-ed25519@openssh.com": "Ed25519 on a security key",
     "sk-ecdsa-sha2-nistp256@openssh.com": "ECDSA on a security key",
 }
-_PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----([^-]*)(-----END \1-----)?")
+_PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----(.*?)(-----END \1-----|\Z)", re.DOTALL)
 _PUTTY = re.compile(rb"PuTTY-User-Key-File-\d+: *(\S*)\s+Encryption: *(\S*)")
 _PUBLIC_LINE = re.compile(rb"(?:.* )?((?:ssh|ecdsa|sk)-[a-z0-9.@-]+) AAAA", re.IGNORECASE)
 _LABELS = {"RSA ": "RSA", "DSA ": "DSA", "EC ": "ECDSA"}
@@ -193,7 +193,7 @@ def _pem(text: bytes) -> KeyFile:
         return KeyFile("an X.509 certificate", "certificate", form="pem")
     if "KEY" not in label:
         return KeyFile(f"a file of another kind ({label})", form="pem")
-    return _pem_key(label, found[2], cut=found[3] is None)
+    return _pem_key(label, found[2], cut=not found[3])
 
 
 def _pem_key(label: str, body: bytes, *, cut: bool) -> KeyFile:
@@ -204,7 +204,10 @@ def _pem_key(label: str, body: bytes, *, cut: bool) -> KeyFile:
     if header is not None:
         return _make(kind, algorithm, "pem", cipher=header[1].decode(), cut=cut)
     try:
-        der = base64.b64decode(b"".join(body.split()), validate=True)
+        text = b"".join(body.split())
+        # What is left of a file may still tell what it was.
+        whole = len(text) - len(text) % 4 if cut else len(text)
+        der = base64.b64decode(text[:whole], validate=True)
         if label == "OPENSSH PRIVATE KEY":
             return _openssh(der, cut=cut)
         if not cut:
@@ -223,11 +226,12 @@ def _openssh(blob: bytes, *, cut: bool) -> KeyFile:
         cipher, rest = _string(blob[len(_MAGIC) :])
         _kdf, rest = _string(rest)
         _options, rest = _string(rest)
-        public, rest = _string(rest[4:])
-        name, _ = _string(public)
+        # How many keys, the length of the public one, and its type.
+        name, _ = _string(rest[8:])
     except ValueError:
         return _make("private", "", "openssh", cut=True)
     try:
+        _public, rest = _string(rest[4:])
         _string(rest)
     except ValueError:
         cut = True
@@ -266,12 +270,13 @@ def _read_der(der: bytes, label: str, form: str = "pem") -> KeyFile:
         Exception: It is not what its label promises.
     """
     from pyasn1.codec.der import decoder
-    from pyasn1.type.univ import Integer, ObjectIdentifier, OctetString, Sequence
+    from pyasn1.type.base import ConstructedAsn1Type
+    from pyasn1.type.univ import Integer, ObjectIdentifier, OctetString
 
     outer, _ = decoder.decode(der)
 
     def at(value: object, index: int, kind: type) -> object:
-        assert isinstance(value, Sequence)
+        assert isinstance(value, ConstructedAsn1Type)
         part = value[index]
         if not isinstance(part, kind):
             raise TypeError(f"{type(part).__name__} at {index}")
@@ -283,13 +288,15 @@ def _read_der(der: bytes, label: str, form: str = "pem") -> KeyFile:
     if label == "PRIVATE KEY":  # PKCS#8: version, algorithm, octets
         at(outer, 0, Integer)
         at(outer, 2, OctetString)
-        return _make("private", _algorithm(at(outer, 1, Sequence), name), form)
+        return _make("private", _algorithm(at(outer, 1, ConstructedAsn1Type), name), form)
     if label == "PUBLIC KEY":  # SPKI: algorithm, bits
-        return _make("public", _algorithm(at(outer, 0, Sequence), name), form)
+        return _make("public", _algorithm(at(outer, 0, ConstructedAsn1Type), name), form)
     if label == "ENCRYPTED PRIVATE KEY":  # the scheme and its parameters, octets
-        scheme = at(outer, 0, Sequence)
+        scheme = at(outer, 0, ConstructedAsn1Type)
         at(outer, 1, OctetString)
-        cipher = name(at(at(at(scheme, 1, Sequence), 1, Sequence), 0, ObjectIdentifier))
+        cipher = name(
+            at(at(at(scheme, 1, ConstructedAsn1Type), 1, ConstructedAsn1Type), 0, ObjectIdentifier)
+        )
         return _make("private", "", form, cipher=cipher)
     if label == "EC PRIVATE KEY":  # version, octets, curve and public key, both optional
         at(outer, 0, Integer)
@@ -302,9 +309,10 @@ def _read_der(der: bytes, label: str, form: str = "pem") -> KeyFile:
 
 def _algorithm(identifier: object, name: object) -> str:
     """An AlgorithmIdentifier's: the algorithm, and for elliptic curves the curve."""
-    from pyasn1.type.univ import ObjectIdentifier, Sequence
+    from pyasn1.type.base import ConstructedAsn1Type
+    from pyasn1.type.univ import ObjectIdentifier
 
-    assert isinstance(identifier, Sequence)
+    assert isinstance(identifier, ConstructedAsn1Type)
     assert callable(name)
     algorithm = str(name(identifier[0]))
     if algorithm == "ECDSA" and len(identifier) > 1 and isinstance(identifier[1], ObjectIdentifier):
