@@ -238,15 +238,9 @@ def fingerprint(directory: Path) -> None:
     from txwatchdog.manhole.hostkey import HOST_KEY, read_host_key
     from txwatchdog.manhole.keyfiles import comment_of
 
-    path = directory / HOST_KEY
-    if not path.exists():
-        raise KeysError(
-            f"there is no host key {path} yet; the manhole makes one at its first start "
-            "(--keys DIR says where to look)"
-        )
     key = read_host_key(directory)
     # To the letter as ssh-keygen -l does, a key without a comment included.
-    comment = comment_of(path.read_bytes())
+    comment = comment_of((directory / HOST_KEY).read_bytes())
     click.echo(f"{key.size()} {fingerprint_of(key.public().blob())} {comment} (ED25519)")
 
 

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import base64
 import stat
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.conch.ssh.keys import Key
 
 from txwatchdog.errors import KeysError
 from txwatchdog.manhole.access import load_authorized_keys, parse_authorized_keys
 from txwatchdog.manhole.hostkey import load_host_key
+from txwatchdog.manhole.roles import Operator
+from txwatchdog.manhole.runner import Runner
+from txwatchdog.manhole.ssh import _verifies
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +38,8 @@ def _line(
 ED25519 = _line(ed25519.Ed25519PrivateKey.from_private_bytes(b"\x07" * 32))
 ECDSA = _line(ec.derive_private_key(12345, ec.SECP256R1()))
 # Made once: an RSA key takes a while.
-RSA = _line(rsa.generate_private_key(65537, 2048))
+RSA_KEY = rsa.generate_private_key(65537, 2048)
+RSA = _line(RSA_KEY)
 WEAK_RSA = _line(rsa.generate_private_key(65537, 1024))
 
 
@@ -138,6 +144,29 @@ def test_no_blob_is_taken_for_another_key(blob: bytes) -> None:
     except KeysError:
         return
     assert key.blob == blob
+
+
+def test_no_signature_is_made_with_sha_1() -> None:
+    """What was announced as SHA-2 must be SHA-2; ssh-rsa, as an algorithm, is SHA-1."""
+    private = Key(RSA_KEY)
+    ((key,), _) = parse_authorized_keys(RSA)
+    good = private.sign(b"data", b"rsa-sha2-512")
+    assert _verifies(key.key, b"rsa-sha2-512", good, b"data")
+    assert not _verifies(key.key, b"rsa-sha2-512", good, b"other")
+    assert not _verifies(key.key, b"rsa-sha2-256", good, b"data")
+    weak = private.sign(b"data", b"ssh-rsa")
+    assert not _verifies(key.key, b"rsa-sha2-512", weak, b"data")
+    assert b"ssh-rsa" not in key.signature_algorithms
+    for length in range(len(good)):
+        assert not _verifies(key.key, b"rsa-sha2-512", good[:length], b"data")
+
+
+@pytest.mark.parametrize("role", ["view", "tune"])
+def test_there_is_no_interpreter_for_lesser_roles(role: str) -> None:
+    """Whoever would run Python for them has been sent the wrong way, and gets no further."""
+    channel: Any = SimpleNamespace(operator=Operator("ann", "SHA256:", role))
+    with pytest.raises(PermissionError, match=role):
+        Runner(SimpleNamespace(), {}, channel)
 
 
 def _write(directory: Path, text: str, mode: int = 0o600) -> None:

@@ -72,7 +72,11 @@ def read_host_key(directory: Path) -> Key:
             status = os.fstat(file.fileno())
             data = file.read()
         check_file(path, status)
-        check_directories(directory)
+        check_directories(path.resolve().parent)
+    except FileNotFoundError:
+        raise KeysError(
+            f"there is no host key {path} yet; the manhole makes one at its first start"
+        ) from None
     except OSError as error:
         raise _unusable(path, error) from error
     if status.st_mode & 0o077:
