@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import asyncssh
 import paramiko
 import pytest
 from manhole_support import PATIENCE, SOURCE, Screen, ServiceProcess, make_key
@@ -266,6 +268,28 @@ def test_the_client_is_told_which_signatures_work(guests: Guests) -> None:
         "rsa-sha2-512",
         "ssh-ed25519",
     ]
+
+
+def test_no_client_logs_in_with_sha_1(guests: Guests) -> None:
+    """An RSA key that signs with SHA-2 gets in; the same one with SHA-1 does not."""
+
+    async def log_in(algorithm: str) -> str:
+        async with asyncssh.connect(
+            "127.0.0.1",
+            guests.service.port,
+            username="anyone",
+            client_keys=[str(guests.private["rsa"])],
+            known_hosts=None,
+            agent_path=None,
+            config=[],
+            signature_algs=[algorithm],
+        ) as connection:
+            return str((await connection.run("1 + 1")).stdout)
+
+    for algorithm in ("rsa-sha2-256", "rsa-sha2-512"):
+        assert asyncio.run(log_in(algorithm)) == "2\n"
+    with pytest.raises(asyncssh.PermissionDenied):
+        asyncio.run(log_in("ssh-rsa"))
 
 
 def test_keys_come_and_go_while_it_runs(guests: Guests, tmp_path: Path) -> None:
