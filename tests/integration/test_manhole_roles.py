@@ -223,8 +223,17 @@ def test_odd_requests_are_no_way_round(guests: Guests) -> None:
 
 
 def test_tune_has_the_switches_and_no_python(guests: Guests) -> None:
-    """Threshold, stop, start and reset work; Python is refused."""
-    assert guests.ssh("tune", "threshold", "0.3").stdout == "0.3 s (was 0.2 s)\n"
+    """Threshold, stop, start and reset work, in live as well; Python is refused."""
+    screen = Screen(guests.service.command("-tt", key=guests.private["tune"]), 100, 30)
+    try:
+        screen.wait("threshold 0.2 s", "o on/off")
+        screen.press("+")
+        screen.wait("threshold 0.5 s")
+        screen.press("q")
+        screen.wait("exit status 0")
+    finally:
+        screen.close()
+    assert guests.ssh("tune", "threshold", "0.3").stdout == "0.3 s (was 0.5 s)\n"
     assert guests.ssh("tune", "threshold", "0.2").returncode == 0
     for verb in ("stop", "start", "reset", "top"):
         assert guests.ssh("tune", verb).returncode == 0

@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import os
 import shlex
 import stat
 from typing import TYPE_CHECKING
@@ -22,7 +21,7 @@ from twisted.conch.ssh.keys import Key
 
 from txwatchdog.errors import KeysError
 from txwatchdog.manhole.keyfiles import type_name
-from txwatchdog.manhole.modes import check_directories, check_file
+from txwatchdog.manhole.modes import check_directories, check_file, read_file
 from txwatchdog.manhole.options import Terms, split_options, terms_of
 from txwatchdog.manhole.roles import Operator
 
@@ -215,10 +214,7 @@ def read_authorized_keys(directory: Path) -> str:
     """
     path = directory / AUTHORIZED_KEYS
     try:
-        # A FIFO must not keep the manhole waiting for someone to write to it.
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # noqa: PTH123
-            status = os.fstat(file.fileno())
-            data = file.read(_FILE_LIMIT + 1) if stat.S_ISREG(status.st_mode) else b""
+        data, status = read_file(path, _FILE_LIMIT + 1)
         if not stat.S_ISREG(status.st_mode):
             raise KeysError(f"{path} is no regular file; put one in its place")
         check_file(path, status)

@@ -15,7 +15,7 @@ from twisted.conch.ssh.keys import Key
 
 from txwatchdog.errors import KeysError
 from txwatchdog.manhole.keyfiles import describe
-from txwatchdog.manhole.modes import check_directories, check_file, make_directory
+from txwatchdog.manhole.modes import check_directories, check_file, make_directory, read_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["HOST_KEY", "load_host_key", "read_host_key"]
 
 HOST_KEY = "host_ed25519"
+
+_FILE_LIMIT = 1 << 16  # bytes; a key takes some hundred
 
 
 def load_host_key(directory: Path) -> Key:
@@ -67,10 +69,7 @@ def read_host_key(directory: Path) -> Key:
     path = directory / HOST_KEY
     name = shlex.quote(str(path))
     try:
-        # A FIFO must not keep the service waiting for someone to write to it.
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # noqa: PTH123
-            status = os.fstat(file.fileno())
-            data = file.read()
+        data, status = read_file(path, _FILE_LIMIT)
         check_file(path, status)
         check_directories(path.resolve().parent)
     except FileNotFoundError:

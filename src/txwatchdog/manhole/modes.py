@@ -10,9 +10,36 @@ from pathlib import Path
 
 from txwatchdog.errors import KeysError
 
-__all__ = ["check_directories", "check_file", "fingerprint_of_modes", "make_directory"]
+__all__ = [
+    "check_directories",
+    "check_file",
+    "fingerprint_of_modes",
+    "make_directory",
+    "read_file",
+]
 
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+
+
+def read_file(path: Path, limit: int) -> tuple[bytes, os.stat_result]:
+    """Read a file that is small, and look at it while it is open.
+
+    A FIFO or a device in its place must not keep the service waiting: nothing is read from it.
+
+    Args:
+        path: Its name.
+        limit: Bytes that are read at most.
+
+    Raises:
+        OSError: It can't be read.
+    """
+    with open(path, "rb", opener=_without_waiting) as file:
+        status = os.fstat(file.fileno())
+        return file.read(limit) if stat.S_ISREG(status.st_mode) else b"", status
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def check_file(path: Path, status: os.stat_result, user: int | None = None) -> None:
