@@ -14,6 +14,7 @@ from typing import Any, cast
 import click
 
 from txwatchdog.errors import WatchdogError
+from txwatchdog.keys_command import keys as keys_command
 
 __all__ = ["main"]
 
@@ -90,6 +91,9 @@ def main() -> None:
     A watchdog that lives inside the service, and a console into the running process over SSH that
     answers while the reactor is stuck. Begin with the demo.
     """
+
+
+main.add_command(keys_command)
 
 
 @main.command()

@@ -42,7 +42,7 @@ def make_key(directory: Path, name: str, *options: str) -> Path:
 def make_keys(directory: Path, *private: Path) -> Path:
     """Make a keys directory that lets these keys in."""
     keys = directory / "keys"
-    keys.mkdir(exist_ok=True)
+    keys.mkdir(mode=0o700, exist_ok=True)
     authorized = keys / "authorized_keys"
     authorized.write_text("".join(path.with_suffix(".pub").read_text() for path in private))
     authorized.chmod(0o600)

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import base64
 import stat
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.conch.ssh.keys import Key
 
 from txwatchdog.errors import KeysError
-from txwatchdog.manhole.access import (
-    load_authorized_keys,
-    load_host_key,
-    parse_authorized_keys,
-)
+from txwatchdog.manhole.access import load_authorized_keys, parse_authorized_keys
+from txwatchdog.manhole.hostkey import load_host_key
+from txwatchdog.manhole.roles import Operator
+from txwatchdog.manhole.runner import Runner
+from txwatchdog.manhole.ssh import _verifies
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,26 +38,27 @@ def _line(
 ED25519 = _line(ed25519.Ed25519PrivateKey.from_private_bytes(b"\x07" * 32))
 ECDSA = _line(ec.derive_private_key(12345, ec.SECP256R1()))
 # Made once: an RSA key takes a while.
-RSA = _line(rsa.generate_private_key(65537, 2048))
+RSA_KEY = rsa.generate_private_key(65537, 2048)
+RSA = _line(RSA_KEY)
 WEAK_RSA = _line(rsa.generate_private_key(65537, 1024))
 
 
 def test_comments_and_blank_lines_are_skipped() -> None:
     """Keys keep their line's number and their comment."""
-    keys = parse_authorized_keys(f"# who\n\n  {ED25519} ann@host, her laptop \r\n\t\n{ECDSA}\n")
+    keys, _ = parse_authorized_keys(f"# who\n\n  {ED25519} ann@host, her laptop \r\n\t\n{ECDSA}\n")
     assert [(key.line, key.comment) for key in keys] == [(3, "ann@host, her laptop"), (5, "")]
 
 
 def test_the_blob_is_what_a_client_sends() -> None:
     """A key is found by the bytes that go over the wire."""
-    (key,) = parse_authorized_keys(RSA)
+    ((key,), _) = parse_authorized_keys(RSA)
     assert key.blob == base64.b64decode(RSA.split()[1])
     assert key.signature_algorithms == (b"rsa-sha2-512", b"rsa-sha2-256")
 
 
 def test_options_that_forbid_what_is_never_done_are_honoured() -> None:
     """no-port-forwarding and its like take nothing to enforce."""
-    (key,) = parse_authorized_keys(f"no-port-forwarding,No-X11-Forwarding {ED25519} ann")
+    ((key,), _) = parse_authorized_keys(f"no-port-forwarding,No-X11-Forwarding {ED25519} ann")
     assert key.options == (("no-port-forwarding", None), ("no-x11-forwarding", None))
     assert key.comment == "ann"
 
@@ -63,11 +66,6 @@ def test_options_that_forbid_what_is_never_done_are_honoured() -> None:
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        (f'from="10.0.0.0/8" {ED25519}', "option 'from' is not enforced"),
-        (f'command="a \\"b\\", c",restrict {ED25519}', "option 'command' is not enforced"),
-        (f"no-pty {ED25519}", "option 'no-pty' is not enforced"),
-        (f"frobnicate {ED25519}", "option 'frobnicate' is not enforced"),
-        (f"cert-authority {ED25519}", "cert-authority"),
         (f'from="10.0.0.0/8 {ED25519}', "no closing quote"),
         (f"from=10.0.0.0/8 {ED25519}", "not in double quotes"),
         ("restrict", "no public key after 'restrict'"),
@@ -75,19 +73,53 @@ def test_options_that_forbid_what_is_never_done_are_honoured() -> None:
         (ED25519[:-8], "damaged or cut short"),
         (ED25519.replace("AAAA", "AA!A", 1), "damaged or cut short"),
         (ED25519.replace("ssh-ed25519", "ecdsa-sha2-nistp256", 1), "damaged or cut short"),
-        ("ssh-dss AAAAB3NzaC1kc3MAAACB", "DSA"),
-        ("sk-ssh-ed25519@openssh.com AAAA", "not supported"),
-        (WEAK_RSA, "1024 bits is too weak"),
         ("-----BEGIN OPENSSH PRIVATE KEY-----", "the one line of its .pub file"),
         ("é", "no public key after"),
         ("!", "neither a public key nor options"),
     ],
 )
-def test_a_line_that_cannot_be_used_is_named(line: str, says: str) -> None:
+def test_a_line_that_cannot_be_read_is_named(line: str, says: str) -> None:
     """An error names the line's number and the reason."""
     with pytest.raises(KeysError, match=r"^line 2: ") as caught:
         parse_authorized_keys(f"{ED25519}\n{line}\n{ECDSA}\n")
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (f"frobnicate {ED25519}", "option 'frobnicate' is not known here"),
+        (f'environment="A=B" {ED25519}', "option 'environment' is not known here"),
+        (f"no-frobnicate {ED25519}", "option 'no-frobnicate' is not known here"),
+        (f"cert-authority {ED25519}", "certificates (option 'cert-authority') are not supported"),
+        (f'restrict="yes" {ED25519}', "option 'restrict' takes no value"),
+        (f"from {ED25519}", "option 'from' needs a value"),
+        (f'from="" {ED25519}', "'' is no pattern"),
+        (f'from="10.0.0.0/33" {ED25519}', "no address range"),
+        (f'from="10.0.0.1/8" {ED25519}', "no address range"),
+        (f'from="*,!evil.example" {ED25519}', "names are not looked up"),
+        (f'from="*",from="10.*" {ED25519}', "comes twice"),
+        (f'expiry-time="tomorrow" {ED25519}', "'tomorrow' is no time"),
+        (f'expiry-time="20261301" {ED25519}', "is no time"),
+        (f'command="a \\"b\\", c",restrict {ED25519}', "neither view, tune nor a verb"),
+        (f'command="full" {ED25519}', "neither view, tune nor a verb"),
+        (f'command="" {ED25519}', "neither view, tune nor a verb"),
+        (f'command="view",command="view" {ED25519}', "comes twice"),
+        (f'command="top --jsn" {ED25519}', "No such option"),
+        (f'command="python -" {ED25519}', "would allow all of Python"),
+        ("ssh-dss AAAAB3NzaC1kc3MAAACB", "DSA"),
+        ("sk-ssh-ed25519@openssh.com AAAA", "can't be verified by Conch"),
+        ("ssh-ed25519-cert-v01@openssh.com AAAA", "certificates"),
+        ("ssh-ed448 AAAA", "'ssh-ed448' (Ed448) are not supported"),
+        (WEAK_RSA, "1024 bits is too weak"),
+    ],
+)
+def test_a_line_that_asks_for_what_is_not_done_is_refused_alone(line: str, says: str) -> None:
+    """Its key does not get in, its number and the reason are told, and the others get in."""
+    keys, (refused,) = parse_authorized_keys(f"{ED25519}\n{line} ann\n{ECDSA}\n")
+    assert [key.line for key in keys] == [1, 3]
+    assert (refused.line, refused.comment) == (2, "ann")
+    assert says in refused.reason
 
 
 @given(st.text(), st.integers(0, 2))
@@ -96,7 +128,7 @@ def test_no_text_gets_anything_but_keys_or_an_error(text: str, place: int) -> No
     lines = [ED25519, ECDSA]
     lines.insert(place, text)
     try:
-        keys = parse_authorized_keys("\n".join(lines))
+        keys, _ = parse_authorized_keys("\n".join(lines))
     except KeysError as error:
         assert str(error).startswith("line ")  # noqa: PT017 - either outcome is right
     else:
@@ -108,10 +140,33 @@ def test_no_blob_is_taken_for_another_key(blob: bytes) -> None:
     """Base64 of anything is a key only if it is one in its canonical form."""
     line = f"ssh-ed25519 {base64.b64encode(blob).decode()}"
     try:
-        (key,) = parse_authorized_keys(line)
+        ((key,), _) = parse_authorized_keys(line)
     except KeysError:
         return
     assert key.blob == blob
+
+
+def test_no_signature_is_made_with_sha_1() -> None:
+    """What was announced as SHA-2 must be SHA-2; ssh-rsa, as an algorithm, is SHA-1."""
+    private = Key(RSA_KEY)
+    ((key,), _) = parse_authorized_keys(RSA)
+    good = private.sign(b"data", b"rsa-sha2-512")
+    assert _verifies(key.key, b"rsa-sha2-512", good, b"data")
+    assert not _verifies(key.key, b"rsa-sha2-512", good, b"other")
+    assert not _verifies(key.key, b"rsa-sha2-256", good, b"data")
+    weak = private.sign(b"data", b"ssh-rsa")
+    assert not _verifies(key.key, b"rsa-sha2-512", weak, b"data")
+    assert b"ssh-rsa" not in key.signature_algorithms
+    for length in range(len(good)):
+        assert not _verifies(key.key, b"rsa-sha2-512", good[:length], b"data")
+
+
+@pytest.mark.parametrize("role", ["view", "tune"])
+def test_there_is_no_interpreter_for_lesser_roles(role: str) -> None:
+    """Whoever would run Python for them has been sent the wrong way, and gets no further."""
+    channel: Any = SimpleNamespace(operator=Operator("ann", "SHA256:", role))
+    with pytest.raises(PermissionError, match=role):
+        Runner(SimpleNamespace(), {}, channel)
 
 
 def _write(directory: Path, text: str, mode: int = 0o600) -> None:
@@ -146,7 +201,7 @@ def test_a_directory_that_anyone_may_write_to_is_refused(tmp_path: Path) -> None
     """Who may put files into the directory may let himself in by a new one."""
     _write(tmp_path, ED25519)
     tmp_path.chmod(0o777)
-    with pytest.raises(KeysError, match=r"has mode 0777.*chmod o-w "):
+    with pytest.raises(KeysError, match=r"has mode 0777.*chmod go-w "):
         load_authorized_keys(tmp_path)
 
 

@@ -134,24 +134,24 @@ def test_a_mistake_says_what_and_what_to_do(line: str, message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "changes"),
+    ("line", "role"),
     [
-        ("top", False),
-        ("live", False),
-        ("export json", False),
-        ("threshold", False),
-        ("threshold 0.3", True),
-        ("start", True),
-        ("stop", True),
-        ("reset", True),
-        ("python", True),
+        ("top", "view"),
+        ("live", "view"),
+        ("export json", "view"),
+        ("threshold", "view"),
+        ("threshold 0.3", "tune"),
+        ("start", "tune"),
+        ("stop", "tune"),
+        ("reset", "tune"),
+        ("python", "full"),
     ],
 )
-def test_each_says_whether_it_changes_anything(line: str, changes: bool) -> None:
-    """An order knows whether it only looks, for those who may only look."""
+def test_each_says_which_role_it_takes(line: str, role: str) -> None:
+    """An order knows the least role that carrying it out takes."""
     order = read_order(line)
     assert isinstance(order, Order)
-    assert order.changes is changes
+    assert order.role == role
 
 
 def _watchdog() -> Watchdog:
@@ -217,6 +217,15 @@ def test_the_threshold_is_shown_and_set() -> None:
     assert _say(dog, "threshold") == "0.25 s"
     assert _say(dog, "threshold 0.1") == "0.1 s (was 0.25 s)"
     assert json.loads(_say(dog, "threshold --json")) == {"threshold": 0.1}
+
+
+def test_help_lists_what_the_role_allows() -> None:
+    """Who may not use a verb is not told of it, nor that all else is Python."""
+    text = _say(_watchdog(), "help", role="view")
+    assert "  threshold " in text
+    assert "  stop " not in text
+    assert "ython" not in text
+    assert "  stop " in _say(_watchdog(), "help", role="tune")
 
 
 def test_help_lists_all_verbs() -> None:

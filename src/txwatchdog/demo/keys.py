@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 
 from txwatchdog.errors import KeysError
+from txwatchdog.manhole.modes import make_directory
 
 __all__ = ["Access", "UnsuitableKeyError", "arrange_access", "fingerprint", "read_public_key"]
 
@@ -66,7 +67,7 @@ def arrange_access(directory: Path, ssh_directory: Path) -> Access:
     """
     authorized = directory / "authorized_keys"
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_directory(directory)
         own, skipped = _own_keys(ssh_directory)
         if os.path.lexists(authorized):
             # The manhole reads it, and complains about it, itself.

@@ -1,39 +1,49 @@
-"""The keys directory: who we are (the host key) and who gets in (``authorized_keys``).
+"""Who gets in: ``authorized_keys``, in OpenSSH's format.
 
-Nothing here guesses. A file that can't be trusted or understood is an error that names it, its
-line and what to type; while the service runs it lets nobody in rather than somebody.
+Nothing here guesses. A file that can't be trusted or read is an error that names it, its line and
+what to type; while the service runs it lets nobody in rather than somebody. A line that can be
+read, but asks for what is not done here, or has a key that is too weak, is refused by itself.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import contextlib
-import os
-import secrets
+import hashlib
+import shlex
 import stat
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attrs import frozen
+from attrs import field, frozen
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from twisted.conch.ssh.keys import Key
 
 from txwatchdog.errors import KeysError
+from txwatchdog.manhole.keyfiles import type_name
+from txwatchdog.manhole.modes import check_directories, check_file, read_file
+from txwatchdog.manhole.options import Terms, split_options, terms_of
+from txwatchdog.manhole.roles import Operator
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
+
+    from txwatchdog.manhole.options import Options
 
 __all__ = [
+    "AUTHORIZED_KEYS",
     "SIGNATURE_ALGORITHMS",
+    "Access",
     "AuthorizedKey",
+    "RefusedLine",
+    "fingerprint_of",
     "load_authorized_keys",
-    "load_host_key",
     "parse_authorized_keys",
+    "read_authorized_keys",
+    "read_lines",
 ]
 
-HOST_KEY = "host_ed25519"
 AUTHORIZED_KEYS = "authorized_keys"
 
 SIGNATURE_ALGORITHMS: Mapping[bytes, tuple[bytes, ...]] = {
@@ -47,11 +57,7 @@ SIGNATURE_ALGORITHMS: Mapping[bytes, tuple[bytes, ...]] = {
 """Key types that may get in, and the signatures that each may make."""
 
 _RSA_BITS = 2048  # fewer are refused
-
-# Options that forbid what this server never does, so that honouring them takes nothing.
-_HONOURED = frozenset(
-    {"no-port-forwarding", "no-agent-forwarding", "no-x11-forwarding", "no-user-rc"}
-)
+_FILE_LIMIT = 1 << 20  # bytes; some thousands of keys
 
 
 @frozen
@@ -64,86 +70,92 @@ class AuthorizedKey:
         key: The same, ready to verify signatures.
         options: The line's options in order, as (name in lower case, value or None).
         comment: What follows the key, usually who it belongs to.
+        terms: What the options come to.
     """
 
     line: int
     blob: bytes
     key: Key
-    options: tuple[tuple[str, str | None], ...]
+    options: Options
     comment: str
+    terms: Terms = field(factory=Terms)
 
     @property
     def signature_algorithms(self) -> tuple[bytes, ...]:
         """The signature algorithms that this key may log in with."""
         return SIGNATURE_ALGORITHMS[self.key.sshType()]
 
+    @property
+    def fingerprint(self) -> str:
+        """As ``ssh-keygen -l`` prints it."""
+        return fingerprint_of(self.blob)
 
-def load_host_key(directory: Path) -> Key:
-    """Read the host key, or make one at the first start.
+    def operator(self, user: str, address: str) -> Operator:
+        """Who logs in with it.
 
-    Blocks on the disk. Two processes that start at the same moment end up with the same key.
-
-    Args:
-        directory: The keys directory; made (0700) where it is missing.
-
-    Returns:
-        The private Ed25519 key.
-
-    Raises:
-        KeysError: It can't be read, made or trusted.
-    """
-    path = directory / HOST_KEY
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not path.exists():
-            _make_host_key(path)
-        status = path.stat()
-        text = path.read_bytes()
-    except OSError as error:
-        raise KeysError(
-            f"cannot read or make the host key {path}: {(error.strerror or str(error)).lower()}; "
-            "give keys= a directory that this user may write to"
-        ) from error
-    if status.st_mode & 0o077:
-        raise KeysError(
-            f"the host key {path} has mode {stat.S_IMODE(status.st_mode):04o}, others may read or "
-            f"change it; if nobody did: chmod 600 {path}"
+        Args:
+            user: The name that the client gives.
+            address: Its IP address; empty for a Unix socket.
+        """
+        return Operator(
+            comment=self.comment,
+            fingerprint=self.fingerprint,
+            role=self.terms.role,
+            user=user,
+            address=address,
+            command=self.terms.command,
+            has_pty=self.terms.has_pty,
         )
-    remedy = f"remove it to have a new one made at the next start: rm {path}"
-    try:
-        private = serialization.load_ssh_private_key(text, password=None)
-    except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise KeysError(
-            f"the host key {path} is not an unencrypted private key in OpenSSH's format "
-            f"({reason.rstrip('.')}); {remedy}"
-        ) from error
-    if not isinstance(private, ed25519.Ed25519PrivateKey):
-        raise KeysError(f"the host key {path} is not an Ed25519 key; {remedy}")
-    return Key(private)
 
 
-def _make_host_key(path: Path) -> None:
-    text = ed25519.Ed25519PrivateKey.generate().private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.OpenSSH,
-        serialization.NoEncryption(),
-    )
-    unfinished = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(descriptor)
-        # A link, not a rename: the key that another process made meanwhile is not overwritten.
-        with contextlib.suppress(FileExistsError):
-            os.link(unfinished, path)
-    finally:
-        unfinished.unlink()
+@frozen
+class RefusedLine:
+    """A line that lets nobody in.
+
+    Attributes:
+        line: Its number, from 1.
+        reason: Why, and what to do.
+        readable: Whether it is clear what the line wants. If not, the whole file is in doubt.
+        type: The key's type as SSH has it; empty where it can't be told.
+        blob: The public key as it goes over the wire; empty where it can't be told.
+        comment: What follows the key.
+        options: What stands before it.
+    """
+
+    line: int
+    reason: str
+    readable: bool = False
+    type: str = ""
+    blob: bytes = b""
+    comment: str = ""
+    options: Options = ()
+
+    @property
+    def fingerprint(self) -> str:
+        """As ``ssh-keygen -l`` prints it; empty where there is no key to be told."""
+        return fingerprint_of(self.blob) if self.blob else ""
 
 
-def load_authorized_keys(directory: Path) -> dict[bytes, AuthorizedKey]:
+@frozen
+class Access:
+    """Who gets in.
+
+    Attributes:
+        keys: The lines of each key by its blob, in the file's order.
+        refused: The lines that let nobody in, each with its reason.
+    """
+
+    keys: Mapping[bytes, tuple[AuthorizedKey, ...]] = field(factory=dict)
+    refused: tuple[RefusedLine, ...] = ()
+
+
+def fingerprint_of(blob: bytes) -> str:
+    """A public key's fingerprint, as ``ssh-keygen -l`` prints it."""
+    digest = base64.b64encode(hashlib.sha256(blob).digest()).decode()
+    return "SHA256:" + digest.rstrip("=")
+
+
+def load_authorized_keys(directory: Path) -> Access:
     """Read who gets in.
 
     Blocks on the disk.
@@ -152,190 +164,215 @@ def load_authorized_keys(directory: Path) -> dict[bytes, AuthorizedKey]:
         directory: The keys directory.
 
     Returns:
-        At least one key; each by the blob that a client will name it with.
+        At least one key.
 
     Raises:
-        KeysError: The file is missing, empty, unreadable, writable by others, or in a directory
-            that is; or a line of it can't be read. The message says what to type.
+        KeysError: The file is missing, empty, unreadable, or others may change it, or a directory
+            that it is in; or a line of it can't be read. The message says what to type.
     """
     path = directory / AUTHORIZED_KEYS
-    add = f"cat ~/.ssh/id_ed25519.pub >> {path}"
+    example = f"for example: cat ~/.ssh/id_ed25519.pub >> {shlex.quote(str(path))}"
     try:
-        with path.open("rb") as file:
-            status = os.fstat(file.fileno())
-            folder = directory.stat()
-            data = file.read()
+        text = read_authorized_keys(directory)
     except FileNotFoundError:
         raise KeysError(
             f"there is no {path}, so nobody could log in; put the public keys that may into it, "
-            f"for example: {add}"
+            f"{example}"
         ) from None
-    except OSError as error:
-        raise KeysError(
-            f"cannot read {path}: {(error.strerror or str(error)).lower()}; make it a file that "
-            f"the service's user may read: chmod 600 {path}"
-        ) from error
-    if status.st_mode & 0o022:
-        raise KeysError(
-            f"{path} has mode {stat.S_IMODE(status.st_mode):04o}: others than its owner may write "
-            f"to it, and so let themselves in; look what is in it, then: chmod 600 {path}"
-        )
-    if folder.st_mode & 0o002 and not folder.st_mode & stat.S_ISVTX:
-        raise KeysError(
-            f"{directory} has mode {stat.S_IMODE(folder.st_mode):04o}: anyone may put files of "
-            f"their own into it; look what is in it, then: chmod o-w {directory}"
-        )
     try:
-        keys = parse_authorized_keys(data.decode("utf-8", "surrogateescape"))
+        keys, refused = parse_authorized_keys(text)
     except KeysError as error:
         raise KeysError(f"{path}, {error}") from error
+    if not keys and refused:
+        first = refused[0]
+        raise KeysError(f"{path} lets nobody in; line {first.line}: {first.reason}")
     if not keys:
         raise KeysError(
             f"{path} holds no key, so nobody could log in; put the public keys that may into it, "
-            f"for example: {add}"
+            f"{example}"
         )
-    return {key.blob: key for key in keys}
+    by_blob: dict[bytes, tuple[AuthorizedKey, ...]] = {}
+    for key in keys:
+        by_blob[key.blob] = (*by_blob.get(key.blob, ()), key)
+    return Access(by_blob, tuple(refused))
 
 
-def parse_authorized_keys(text: str) -> list[AuthorizedKey]:
+def read_authorized_keys(directory: Path) -> str:
+    """The text of ``authorized_keys``, if it can be trusted.
+
+    Blocks on the disk.
+
+    Args:
+        directory: The keys directory.
+
+    Returns:
+        The text; what is not UTF-8 in it comes as surrogates, to be written as it was.
+
+    Raises:
+        FileNotFoundError: There is none.
+        KeysError: It can't be read, or others may change it.
+    """
+    path = directory / AUTHORIZED_KEYS
+    try:
+        data, status = read_file(path, _FILE_LIMIT + 1)
+        if not stat.S_ISREG(status.st_mode):
+            raise KeysError(f"{path} is no regular file; put one in its place")
+        check_file(path, status)
+        check_directories(path.resolve().parent)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise KeysError(
+            f"cannot read {path}: {(error.strerror or str(error)).lower()}; make it a file that "
+            f"the service's user may read: chmod 600 {shlex.quote(str(path))}"
+        ) from error
+    if len(data) > _FILE_LIMIT:
+        raise KeysError(f"{path} is longer than {_FILE_LIMIT} bytes; remove what is no key from it")
+    return data.decode("utf-8", "surrogateescape")
+
+
+def parse_authorized_keys(text: str) -> tuple[list[AuthorizedKey], list[RefusedLine]]:
     """Read the text of an ``authorized_keys`` file.
 
     Args:
         text: Lines in OpenSSH's format: options, type, key in base64, comment.
 
     Returns:
-        The keys in the order of their lines; of a key that comes twice, both.
+        The keys that get in, in the order of their lines, and the lines that let nobody in; of a
+        key that comes twice, both.
 
     Raises:
-        KeysError: A line can't be read, or asks for something that is not enforced here. The
-            message begins with "line N".
+        KeysError: A line can't be read. The message begins with "line N".
     """
-    found = []
+    keys: list[AuthorizedKey] = []
+    refused: list[RefusedLine] = []
+    for each in read_lines(text):
+        if isinstance(each, AuthorizedKey):
+            keys.append(each)
+        elif each.readable:
+            refused.append(each)
+        else:
+            raise KeysError(f"line {each.line}: {each.reason}")
+    return keys, refused
+
+
+def read_lines(text: str) -> list[AuthorizedKey | RefusedLine]:
+    """What each line of an ``authorized_keys`` file is that is neither blank nor a comment.
+
+    Args:
+        text: The file's.
+    """
+    found: list[AuthorizedKey | RefusedLine] = []
     for number, line in enumerate(text.split("\n"), 1):
         stripped = line.strip(" \t\r")
         if stripped and not stripped.startswith("#"):
             try:
-                found.append(_parse_line(stripped, number))
+                found.append(_read_line(stripped, number))
             except KeysError as error:
-                raise KeysError(f"line {number}: {error}") from error
+                found.append(RefusedLine(number, str(error)))
     return found
 
 
-def _parse_line(line: str, number: int) -> AuthorizedKey:
-    if line.startswith("-----"):
+def _read_line(line: str, number: int) -> AuthorizedKey | RefusedLine:
+    """Read one line.
+
+    Raises:
+        KeysError: It can't be read.
+    """
+    if line.startswith(("-----", "PuTTY-User-Key-File")):
         raise KeysError(
             "this is a key file's first line, perhaps a private key's, which belongs to its owner "
             "alone; put the one line of its .pub file here"
         )
-    options: tuple[tuple[str, str | None], ...] = ()
-    algorithm, _, rest = _split_word(line)
+    options: Options = ()
+    algorithm, rest = _split_word(line)
     if not _is_key_type(algorithm):
-        options, line = _split_options(line)
-        algorithm, _, rest = _split_word(line)
-    encoded, _, comment = _split_word(rest)
-    key, blob = _read_key(algorithm, encoded)
-    for name, _value in options:
-        if name == "cert-authority":
-            raise KeysError(
-                "certificates (cert-authority) are not supported; list the keys themselves"
-            )
-        if name not in _HONOURED:
-            raise KeysError(
-                f"option {name!r} is not enforced here, so this key is not let in; remove the "
-                "option, or the line"
-            )
-    return AuthorizedKey(number, blob, key, options, comment)
+        options, line = split_options(line)
+        algorithm, rest = _split_word(line)
+    encoded, comment = _split_word(rest)
+    reason, blob = _unsuitable_type(algorithm), b""
+    if reason is None:
+        key, blob = _read_key(algorithm, encoded)
+        reason = _too_weak(key)
+        try:
+            terms = terms_of(options)
+        except KeysError as error:
+            reason = str(error)
+        if reason is None:
+            return AuthorizedKey(number, blob, key, options, comment, terms)
+    else:
+        try:
+            blob = base64.b64decode(encoded, validate=True)
+        except ValueError:
+            pass  # it has no fingerprint, then
+    return RefusedLine(
+        number, reason, readable=True, type=algorithm, blob=blob, comment=comment, options=options
+    )
 
 
-def _split_word(text: str) -> tuple[str, str, str]:
+def _split_word(text: str) -> tuple[str, str]:
     text = text.lstrip(" \t")
     for index, character in enumerate(text):
         if character in " \t":
-            return text[:index], character, text[index:].strip(" \t")
-    return text, "", ""
+            return text[:index], text[index:].strip(" \t")
+    return text, ""
 
 
 def _is_key_type(word: str) -> bool:
     return word.startswith(("ssh-", "ecdsa-", "sk-", "rsa-"))
 
 
-def _split_options(line: str) -> tuple[tuple[tuple[str, str | None], ...], str]:
-    """Split a line into its options and what follows them.
-
-    Options are separated by commas; a value is in double quotes, in which a backslash and a quote
-    stand for a quote, and commas and blanks for themselves.
-    """
-    options: list[tuple[str, str | None]] = []
-    index = 0
-    while True:
-        start = index
-        while index < len(line) and (line[index].isalnum() or line[index] in "-_@."):
-            index += 1
-        name = line[start:index].lower()
-        if not name:
-            raise KeysError(
-                f"neither a public key nor options before one: {_shorten(line)!r}; "
-                "a line looks like: ssh-ed25519 AAAAC3Nza... name@host"
-            )
-        value = None
-        if line[index : index + 1] == "=":
-            value, index = _read_quoted(line, index + 1, name)
-        options.append((name, value))
-        follows = line[index : index + 1]
-        index += 1
-        if follows in (" ", "\t"):
-            return tuple(options), line[index:].lstrip(" \t")
-        if follows != ",":
-            raise KeysError(
-                f"no public key after {name!r}; a line looks like: ssh-ed25519 AAAAC3Nza... "
-                "name@host"
-            )
-
-
-def _read_quoted(line: str, index: int, name: str) -> tuple[str, int]:
-    if line[index : index + 1] != '"':
-        raise KeysError(f'the value of option {name!r} is not in double quotes: {name}="..."')
-    value: list[str] = []
-    index += 1
-    while index < len(line):
-        if line[index] == '"':
-            return "".join(value), index + 1
-        if line[index : index + 2] == '\\"':
-            index += 1
-        value.append(line[index])
-        index += 1
-    raise KeysError(f"the value of option {name!r} has no closing quote")
+def _unsuitable_type(algorithm: str) -> str | None:
+    """Why keys of a type don't get in; None if they may."""
+    if algorithm == "ssh-dss":
+        return "a DSA key (ssh-dss) is too weak; make another: ssh-keygen -t ed25519"
+    if "-cert-v" in algorithm:
+        return f"certificates ({_shorten(algorithm)}) are not supported; list the key itself"
+    if algorithm.startswith("sk-"):
+        return (
+            f"a security key's signatures ({_shorten(algorithm)}) can't be verified by Conch; use "
+            "another key: ssh-keygen -t ed25519"
+        )
+    if algorithm.encode("utf-8", "backslashreplace") in SIGNATURE_ALGORITHMS:
+        return None
+    name = type_name(algorithm)
+    named = repr(_shorten(algorithm)) + (f" ({name})" if name != algorithm else "")
+    return (
+        f"keys of type {named} are not supported; use one of "
+        f"{', '.join(known.decode() for known in SIGNATURE_ALGORITHMS)}"
+    )
 
 
 def _read_key(algorithm: str, encoded: str) -> tuple[Key, bytes]:
-    name = algorithm.encode("utf-8", "backslashreplace")
-    if algorithm == "ssh-dss":
-        raise KeysError("a DSA key (ssh-dss) is too weak; make another: ssh-keygen -t ed25519")
-    if name not in SIGNATURE_ALGORITHMS:
-        raise KeysError(
-            f"keys of type {_shorten(algorithm)!r} are not supported; use one of "
-            f"{', '.join(known.decode() for known in SIGNATURE_ALGORITHMS)}"
-        )
+    """The key, and the blob that a client will send, which is the canonical one.
+
+    Raises:
+        KeysError: It is damaged.
+    """
     broken = "the key is damaged or cut short; copy the whole line of the .pub file again"
     try:
         blob = base64.b64decode(encoded.encode("ascii"), validate=True)
-        public = serialization.load_ssh_public_key(name + b" " + base64.b64encode(blob))
+        public = serialization.load_ssh_public_key(
+            algorithm.encode() + b" " + base64.b64encode(blob)
+        )
     except (binascii.Error, UnicodeError, ValueError) as error:
         raise KeysError(broken) from error
     except Exception as error:
         raise KeysError(f"{broken} ({error})") from error
-    if isinstance(public, rsa.RSAPublicKey) and public.key_size < _RSA_BITS:
-        raise KeysError(
-            f"an RSA key of {public.key_size} bits is too weak, {_RSA_BITS} is the least; make "
-            "another: ssh-keygen -t ed25519"
-        )
-    assert not isinstance(public, dsa.DSAPublicKey)
     assert isinstance(
         public, (ed25519.Ed25519PublicKey, ec.EllipticCurvePublicKey, rsa.RSAPublicKey)
     )
     key = Key(public)
-    # The blob that a client will send is the canonical one, which is what is compared with.
     return key, key.blob()
+
+
+def _too_weak(key: Key) -> str | None:
+    if key.sshType() == b"ssh-rsa" and key.size() < _RSA_BITS:
+        return (
+            f"an RSA key of {key.size()} bits is too weak, {_RSA_BITS} is the least; make "
+            "another: ssh-keygen -t ed25519"
+        )
+    return None
 
 
 def _shorten(text: str) -> str:

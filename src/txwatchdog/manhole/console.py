@@ -111,7 +111,7 @@ class Console:
         if self._verbs is None:
             from txwatchdog.manhole.verbs.run import Verbs  # brings click
 
-            self._verbs = Verbs(self._channel, self._runner.watchdog)
+            self._verbs = Verbs(self._channel, self._runner.watchdog, in_console=True)
         try:
             await self._verbs.run(line)
         finally:

@@ -18,6 +18,7 @@ from attrs import frozen
 from txwatchdog.manhole.evaluate import Errand, Interpreter, Outcome, trace
 from txwatchdog.manhole.notice import Notice
 from txwatchdog.manhole.output import Capture, routed
+from txwatchdog.manhole.roles import FULL
 from txwatchdog.manhole.spool import STDERR
 from txwatchdog.manhole.statement import Statement
 from txwatchdog.manhole.values import Node
@@ -61,11 +62,17 @@ class Runner:
         watchdog: Bound to ``watchdog``, and asked where the reactor stands.
         namespace: What the operator begins with.
         channel: The session's.
+
+    Raises:
+        PermissionError: The operator's role does not allow Python.
     """
 
     def __init__(
         self, watchdog: Any, namespace: Mapping[str, Any], channel: SessionChannel
     ) -> None:
+        if channel.operator.role != FULL:
+            # Whoever comes here has been sent the wrong way; it must not be a way in.
+            raise PermissionError(f"the role {channel.operator.role} does not allow Python")
         self.watchdog = watchdog
         self._reactor = watchdog.reactor
         self._channel = channel
@@ -302,6 +309,10 @@ async def run_session(
     Returns:
         The exit status for the client.
     """
+    if channel.operator.role != FULL:
+        from txwatchdog.manhole.restricted import run_restricted
+
+        return await run_restricted(channel, command, watchdog)
     runner = Runner(watchdog, namespace, channel)
     channel.on_interrupt = runner.interrupt
     session = asyncio.current_task()

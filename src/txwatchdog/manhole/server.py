@@ -280,8 +280,8 @@ class _Server:
 
         factory = Factory(
             self._host_key,
-            self._keyring.authorized,
-            lambda key: Connection(key, begin, loop),
+            self._keyring.admit,
+            lambda operator: Connection(operator, begin, loop),
             Clock(loop),
         )
         connections = Connections()

@@ -31,7 +31,7 @@ from txwatchdog.manhole.ssh import silent
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from txwatchdog.manhole.access import AuthorizedKey
+    from txwatchdog.manhole.roles import Operator
     from txwatchdog.manhole.ssh import ServerTransport
 
 __all__ = ["Connection", "SessionChannel", "Terminal"]
@@ -70,7 +70,7 @@ class Connection(SSHConnection):
     """Conch's connection service; opens sessions and nothing else.
 
     Args:
-        key: Who logged in.
+        operator: Who logged in.
         begin: Makes what runs in a session; called when its channel has been told what to run.
         loop: The manhole's.
     """
@@ -80,12 +80,12 @@ class Connection(SSHConnection):
 
     def __init__(
         self,
-        key: AuthorizedKey,
+        operator: Operator,
         begin: Callable[[SessionChannel, bytes | None], Coroutine[Any, Any, int]],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         super().__init__()
-        self.key = key
+        self.operator = operator
         self.begin = begin
         self.loop = loop
 
@@ -142,6 +142,8 @@ class SessionChannel(SSHChannel):
 
     def __init__(self, connection: Connection, window: int, packet: int) -> None:
         super().__init__(remoteWindow=window, remoteMaxPacket=packet, conn=connection)
+        self.operator = connection.operator
+        """Who asks, and what that allows."""
         self.terminal: Terminal | None = None
         self._on_input: Callable[[bytes], None] | None = None
         self._on_eof: Callable[[], None] = lambda: None
@@ -259,7 +261,7 @@ class SessionChannel(SSHChannel):
     def _pty_req(self, data: bytes) -> bool:
         name, rest = getNS(data)
         columns, rows = struct.unpack_from(">2L", rest)
-        if self._task is not None:
+        if self._task is not None or not self.operator.has_pty:
             return False
         self.terminal = Terminal(name.decode("ascii", "replace"), *_sensible(columns, rows))
         return True

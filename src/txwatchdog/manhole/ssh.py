@@ -25,13 +25,14 @@ from twisted.logger import Logger, LogPublisher
 from txwatchdog.manhole.access import SIGNATURE_ALGORITHMS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from twisted.conch.ssh.keys import Key
     from twisted.python.failure import Failure
 
     from txwatchdog.manhole.access import AuthorizedKey
     from txwatchdog.manhole.carrier import Clock, Wire
+    from txwatchdog.manhole.roles import Operator
 
 __all__ = ["Factory", "ServerTransport", "UserAuth", "silent"]
 
@@ -64,7 +65,8 @@ class Factory:
 
     Args:
         host_key: The private host key.
-        authorized: Says who gets in, as of now: the keys by their blobs.
+        admit: Says whether a key gets in now: asked with its blob, the signature's algorithm and
+            the client's address, as `Keyring.admit` is.
         connection: Makes the service of a connection whose key was accepted.
         clock: The manhole's.
     """
@@ -72,13 +74,13 @@ class Factory:
     def __init__(
         self,
         host_key: Key,
-        authorized: Callable[[], Mapping[bytes, AuthorizedKey]],
-        connection: Callable[[AuthorizedKey], SSHService],
+        admit: Callable[[bytes, bytes, str], AuthorizedKey | None],
+        connection: Callable[[Operator], SSHService],
         clock: Clock,
     ) -> None:
         self.privateKeys = {host_key.sshType(): host_key}
         self.publicKeys = {host_key.sshType(): host_key.public()}
-        self.authorized = authorized
+        self.admit = admit
         self.connection = connection
         self.clock = clock
 
@@ -162,12 +164,17 @@ class ServerTransport(SSHServerTransport):
             return
         super().ssh_SERVICE_REQUEST(packet)
 
-    def welcome(self, key: AuthorizedKey) -> None:
+    @property
+    def address(self) -> str:
+        """The client's IP address; empty for a Unix socket."""
+        return str(getattr(self.transport.getPeer(), "host", ""))
+
+    def welcome(self, operator: Operator) -> None:
         """Go on with the connection service, now that a key was accepted."""
         self.is_authenticated = True
         self._grace.cancel()
         self.sendPacket(MSG_USERAUTH_SUCCESS, b"")
-        self.setService(self.manhole.connection(key))
+        self.setService(self.manhole.connection(operator))
 
     def wire_writable(self) -> None:
         """Called by the carrier when the wire has room again."""
@@ -209,7 +216,7 @@ class UserAuth(SSHService):
         """A key is offered, or used: bool signed, string algorithm, string blob, signature."""
         is_signed = packet[:1] != b"\x00"
         algorithm, blob, rest = getNS(packet[1:], 2)
-        key = self._find(algorithm, blob)
+        key = self.transport.manhole.admit(blob, algorithm, self.transport.address)
         if not is_signed:
             if key is None:
                 self._offer_failed()
@@ -229,13 +236,10 @@ class UserAuth(SSHService):
             + NS(blob)
         )
         if key is not None and _verifies(key.key, algorithm, signature, signed):
-            self.transport.welcome(key)
+            name = user.decode("utf-8", "replace")
+            self.transport.welcome(key.operator(name, self.transport.address))
         else:
             self._try_failed()
-
-    def _find(self, algorithm: bytes, blob: bytes) -> AuthorizedKey | None:
-        key = self.transport.manhole.authorized().get(blob)
-        return key if key is not None and algorithm in key.signature_algorithms else None
 
     def _offer_failed(self) -> None:
         self.transport.offers += 1

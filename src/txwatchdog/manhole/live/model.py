@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from txwatchdog.activity import Activity
     from txwatchdog.records import Pause, Stack, Status, Top
 
-__all__ = ["KEYS", "NOW", "Action", "Model", "Snapshot", "next_threshold"]
+__all__ = ["KEYS", "NOT_ALLOWED", "NOW", "Action", "Model", "Snapshot", "next_threshold"]
 
 NOW = 0
 """Stands for the pause under way, which has no number yet."""
+
+NOT_ALLOWED = "this key may look, and change nothing"
 
 KEYS = (
     ("↑ ↓", "choose a pause, whose traceback is shown"),
@@ -187,7 +189,7 @@ class Model:
 
     def _press_changing(self, key: str) -> Action | None:
         if not self.may_change:
-            self.tell("this key may look, and change nothing")
+            self.tell(NOT_ALLOWED)
             return None
         if self.snapshot is None:
             return None

@@ -24,7 +24,7 @@ from prompt_toolkit.output.color_depth import ColorDepth
 from prompt_toolkit.styles import Style
 
 from txwatchdog.manhole.editor import ChannelInput, channel_output
-from txwatchdog.manhole.live.model import NOW, Action, Model, Snapshot
+from txwatchdog.manhole.live.model import NOT_ALLOWED, NOW, Action, Model, Snapshot
 from txwatchdog.manhole.live.page import page, pause_lines, stack_lines
 from txwatchdog.manhole.worker import in_worker
 from txwatchdog.process import this_process
@@ -207,6 +207,10 @@ class LiveScreen:
         """Do what changes the watchdog, elsewhere: `stop` may wait for the watch thread."""
         watchdog, model = self._watchdog, self._model
         if action is not None and action.name != "look":
+            if not model.may_change:
+                # The model does not ask for it; this is where it would be done.
+                model.tell(NOT_ALLOWED)
+                return
             try:
                 if action.name == "threshold":
                     watchdog.threshold = action.seconds

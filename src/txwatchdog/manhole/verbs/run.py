@@ -11,10 +11,12 @@ import asyncio
 import traceback
 from typing import TYPE_CHECKING, Any
 
+from txwatchdog.manhole.roles import TUNE, allows
 from txwatchdog.manhole.runner import INTERRUPTED, heed_ctrl_c, read_script
 from txwatchdog.manhole.script import give_arguments
 from txwatchdog.manhole.spool import STDERR
-from txwatchdog.manhole.verbs.table import Call, UsageError, read_order
+from txwatchdog.manhole.verbs.lines import NAMES
+from txwatchdog.manhole.verbs.table import VERBS, Call, UsageError, read_order
 from txwatchdog.manhole.worker import in_worker
 
 if TYPE_CHECKING:
@@ -22,12 +24,33 @@ if TYPE_CHECKING:
     from txwatchdog.manhole.session import SessionChannel
     from txwatchdog.manhole.verbs.table import Order
 
-__all__ = ["Verbs"]
+__all__ = ["Verbs", "not_allowed", "what_is_allowed"]
 
 USAGE = 2  # exit statuses
 RAISED = 1
 
 _WIDTH = 100  # columns, where there is no terminal
+
+
+def what_is_allowed(role: str) -> str:
+    """What a role may do, in a line.
+
+    Args:
+        role: Not full, which may do everything.
+    """
+    names = " ".join(name for name in NAMES if allows(role, VERBS[name].role_for({})))
+    rest = "" if allows(role, TUNE) else ", and change nothing"
+    return f"this key's role is {role}: it may run {names}{rest}; on a terminal it opens live"
+
+
+def not_allowed(what: str, role: str) -> str:
+    """What is said of something that a role does not allow.
+
+    Args:
+        what: The verb line, or ``Python``.
+        role: The operator's.
+    """
+    return f"{what[:80]}: not allowed; {what_is_allowed(role)}"
 
 
 class Verbs:
@@ -36,8 +59,8 @@ class Verbs:
     Args:
         channel: The session's.
         watchdog: What they ask.
-        runner: For the verb that runs Python; None in a console, which hands Ctrl-C over itself.
-        may_change: Whether those that change something are allowed.
+        runner: For the verb that runs Python, where there is one.
+        in_console: Whether a console has the client's input, and hands Ctrl-C over itself.
     """
 
     def __init__(
@@ -46,12 +69,13 @@ class Verbs:
         watchdog: Any,
         runner: Runner | None = None,
         *,
-        may_change: bool = True,
+        in_console: bool = False,
     ) -> None:
         self._channel = channel
         self._watchdog = watchdog
         self._runner = runner
-        self._may_change = may_change
+        self._role = channel.operator.role
+        self._in_console = in_console
         self._outlet = channel.outlet
         self._interrupted = asyncio.Event()
 
@@ -66,8 +90,8 @@ class Verbs:
             line: From `lines.verb_line`.
 
         Returns:
-            The exit status: 0, 1 if it raised or is not allowed, 2 if it can't be understood,
-            130 if given up.
+            The exit status: 0, 1 if it raised, 2 if it can't be understood or the operator's role
+            does not allow it, 130 if given up.
         """
         self._interrupted.clear()
         try:
@@ -77,8 +101,8 @@ class Verbs:
         if isinstance(order, str):
             self._outlet.write(order + "\n")
             return 0
-        if order.changes and not self._may_change:
-            return self._complain(f"{order.verb.name}: this key may look, and change nothing", 1)
+        if not allows(self._role, order.role):
+            return self._complain(not_allowed(line, self._role), USAGE)
         if order.verb.place == "terminal":
             return await self._on_terminal()
         if order.verb.place == "stdin":
@@ -91,8 +115,9 @@ class Verbs:
             self._watchdog,
             width=_WIDTH if terminal is None else terminal.columns,
             colour=terminal is not None and terminal.has_colour,
+            role=self._role,
         )
-        if self._runner is not None:
+        if not self._in_console:
             heed_ctrl_c(self._channel, self.interrupt)
         text = in_worker(lambda: order.carry_out(call))
         interrupted = asyncio.ensure_future(self._interrupted.wait())
@@ -126,7 +151,8 @@ class Verbs:
         # 55 ms and 7 MiB, so only for those who come to look.
         from txwatchdog.manhole.live.screen import LiveScreen
 
-        return await LiveScreen(self._channel, self._watchdog, may_change=self._may_change).run()
+        may_change = allows(self._role, TUNE)
+        return await LiveScreen(self._channel, self._watchdog, may_change=may_change).run()
 
     async def _script(self, order: Order) -> int:
         runner, arguments = self._runner, list(order.options["arguments"])

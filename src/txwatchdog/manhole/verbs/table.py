@@ -13,6 +13,7 @@ import attrs
 import click
 from attrs import frozen
 
+from txwatchdog.manhole.roles import FULL, TUNE, VIEW, allows
 from txwatchdog.manhole.verbs.lines import NAMES, split
 from txwatchdog.records import iso
 
@@ -37,11 +38,13 @@ class Call:
         watchdog: Whom it asks.
         width: Columns that its text should keep to.
         colour: Whether its text may be coloured.
+        role: The operator's.
     """
 
     watchdog: Any
     width: int = 100
     colour: bool = False
+    role: str = FULL
 
 
 @frozen
@@ -51,13 +54,14 @@ class Verb:
     Attributes:
         command: Reads its options.
         act: Called in any thread with a `Call` and the options; returns the text to be printed.
-        changes: Says of its options whether it changes anything, or only looks.
+        role_for: Says of its options which role carrying them out takes, at least; without
+            options, which role it takes to use the verb at all.
         place: What it needs: ``terminal`` and ``stdin`` are for the session to arrange.
     """
 
     command: click.Command
     act: Callable[..., str]
-    changes: Callable[[Mapping[str, Any]], bool]
+    role_for: Callable[[Mapping[str, Any]], str]
     place: str = "anywhere"
 
     @property
@@ -79,9 +83,9 @@ class Order:
     options: Mapping[str, Any]
 
     @property
-    def changes(self) -> bool:
-        """Whether carrying it out changes anything: the watchdog, or, by Python, whatever."""
-        return self.verb.changes(self.options)
+    def role(self) -> str:
+        """The least role that carrying it out takes."""
+        return self.verb.role_for(self.options)
 
     def carry_out(self, call: Call) -> str:
         """Do it, in any thread.
@@ -135,22 +139,15 @@ VERBS: dict[str, Verb] = {}
 """All verbs, by name."""
 
 
-def _never(_options: Mapping[str, Any]) -> bool:
-    return False
-
-
-def _always(_options: Mapping[str, Any]) -> bool:
-    return True
-
-
 def _verb(
     name: str,
     *params: click.Parameter,
-    changes: Callable[[Mapping[str, Any]], bool] = _never,
+    role: str | Callable[[Mapping[str, Any]], str],
     place: str = "anywhere",
     settings: Mapping[str, Any] | None = None,
 ) -> Callable[[Callable[..., str]], Callable[..., str]]:
-    """Declare a verb; its docstring is its help."""
+    """Declare a verb; its docstring is its help. Which role it takes is nobody's guess."""
+    role_for = (lambda _options: role) if isinstance(role, str) else role
 
     def declare(act: Callable[..., str]) -> Callable[..., str]:
         about = click.Option(
@@ -168,7 +165,7 @@ def _verb(
             add_help_option=False,
             context_settings=dict(settings or {}),
         )
-        VERBS[name] = Verb(command, act, changes, place)
+        VERBS[name] = Verb(command, act, role_for, place)
         return act
 
     return declare
@@ -210,6 +207,7 @@ def _plain(value: Any) -> Any:
         help="What comes first.",
     ),
     _json(),
+    role=VIEW,
 )
 def _top(call: Call, n: int, by: str, as_json: bool) -> str:
     """The functions that pause the reactor most."""
@@ -219,7 +217,7 @@ def _top(call: Call, n: int, by: str, as_json: bool) -> str:
     return _dump(top.as_dict()) if as_json else top_text(top, call.width, colour=call.colour)
 
 
-@_verb("pauses", _rows(10, "pauses"), _json())
+@_verb("pauses", _rows(10, "pauses"), _json(), role=VIEW)
 def _pauses(call: Call, n: int, as_json: bool) -> str:
     """The latest pauses, newest first."""
     from txwatchdog.tables import pauses_text
@@ -230,28 +228,28 @@ def _pauses(call: Call, n: int, as_json: bool) -> str:
     return pauses_text(pauses, call.width, colour=call.colour)
 
 
-@_verb("tracebacks", _rows(5, "pauses"), _json())
+@_verb("tracebacks", _rows(5, "pauses"), _json(), role=VIEW)
 def _tracebacks(call: Call, n: int, as_json: bool) -> str:
     """Where the reactor was during the latest pauses, newest first."""
     tracebacks = call.watchdog.tracebacks(n)
     return _dump(list(tracebacks)) if as_json else str(tracebacks).removesuffix("\n")
 
 
-@_verb("stack", _json())
+@_verb("stack", _json(), role=VIEW)
 def _stack(call: Call, as_json: bool) -> str:
     """Where the reactor is at this moment, and since when."""
     stack = call.watchdog.stack()
     return _dump(stack.as_dict()) if as_json else str(stack)
 
 
-@_verb("status", _json())
+@_verb("status", _json(), role=VIEW)
 def _status(call: Call, as_json: bool) -> str:
     """What the watchdog does, and what it costs."""
     status = call.watchdog.status()
     return _dump(attrs.asdict(status)) if as_json else str(status)
 
 
-@_verb("stats", _json())
+@_verb("stats", _json(), role=VIEW)
 def _stats(call: Call, as_json: bool) -> str:
     """The numbers since start or reset."""
     stats = call.watchdog.stats()
@@ -270,7 +268,7 @@ def _stats(call: Call, as_json: bool) -> str:
     return "\n".join(lines)
 
 
-@_verb("live", place="terminal", changes=_never)
+@_verb("live", place="terminal", role=VIEW)
 def _live(call: Call) -> str:
     """All of this on a full screen, each second anew (ssh -t).
 
@@ -282,6 +280,7 @@ def _live(call: Call) -> str:
 @_verb(
     "export",
     click.Argument(["format"], type=click.Choice(FORMATS), default="collapsed"),
+    role=VIEW,
 )
 def _export(call: Call, format: str) -> str:  # noqa: A002 - the operators' word for it
     """What was sampled, for other tools.
@@ -292,7 +291,7 @@ def _export(call: Call, format: str) -> str:  # noqa: A002 - the operators' word
     return str(call.watchdog.export(format)).removesuffix("\n")
 
 
-@_verb("report")
+@_verb("report", role=VIEW)
 def _report(call: Call) -> str:
     """A page with a timeline and flame graphs, as one HTML file.
 
@@ -317,7 +316,7 @@ def _seconds(_context: click.Context, _param: click.Parameter, value: str | None
     "threshold",
     click.Argument(["seconds"], required=False, callback=_seconds),
     _json(),
-    changes=lambda options: options["seconds"] is not None,
+    role=lambda options: VIEW if options.get("seconds") is None else TUNE,
     settings={"ignore_unknown_options": True},  # so that -1 is a number, if a wrong one
 )
 def _threshold(call: Call, seconds: float | None, as_json: bool) -> str:
@@ -334,21 +333,21 @@ def _threshold(call: Call, seconds: float | None, as_json: bool) -> str:
     return f"{now:g} s" if seconds is None else f"{now:g} s (was {before:g} s)"
 
 
-@_verb("start", changes=_always)
+@_verb("start", role=TUNE)
 def _start(call: Call) -> str:
     """Begin to look for pauses."""
     call.watchdog.start()
     return "watchdog running"
 
 
-@_verb("stop", changes=_always)
+@_verb("stop", role=TUNE)
 def _stop(call: Call) -> str:
     """Stop looking, until start."""
     call.watchdog.stop()
     return "watchdog stopped; start begins again"
 
 
-@_verb("reset", changes=_always)
+@_verb("reset", role=TUNE)
 def _reset(call: Call) -> str:
     """Forget all pauses; count anew."""
     call.watchdog.reset()
@@ -359,7 +358,7 @@ def _reset(call: Call) -> str:
     "python",
     click.Argument(["arguments"], nargs=-1, type=click.UNPROCESSED),
     place="stdin",
-    changes=_always,
+    role=FULL,
     settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
 )
 def _python(call: Call, arguments: Sequence[str]) -> str:
@@ -372,14 +371,18 @@ def _python(call: Call, arguments: Sequence[str]) -> str:
     raise NotImplementedError("the session runs it")
 
 
-@_verb("help", click.Argument(["verb"], required=False, type=click.Choice(NAMES)))
-def _help(_call: Call, verb: str | None) -> str:
+@_verb("help", click.Argument(["verb"], required=False, type=click.Choice(NAMES)), role=VIEW)
+def _help(call: Call, verb: str | None) -> str:
     """The verbs, or what one of them takes."""
     if verb is not None:
         text = read_order(f"{verb} --help")
         assert isinstance(text, str)
         return text
     lines = ["One word for one answer, also during a pause:", ""]
-    lines += [f"  {name:<11} {VERBS[name].summary}" for name in NAMES]
-    lines += ["", "VERB --help says more. Anything else is Python, such as 'watchdog.top(3)'."]
-    return "\n".join(lines)
+    lines += [
+        f"  {name:<11} {VERBS[name].summary}"
+        for name in NAMES
+        if allows(call.role, VERBS[name].role_for({}))
+    ]
+    rest = " Anything else is Python, such as 'watchdog.top(3)'." if call.role == FULL else ""
+    return "\n".join([*lines, "", f"VERB --help says more.{rest}"])
