@@ -80,6 +80,13 @@ class Runner:
         Returns:
             How it ended; its output and its traceback have been written.
         """
+        self._channel.is_working = True
+        try:
+            return await self._run(source)
+        finally:
+            self._channel.is_working = False
+
+    async def _run(self, source: str) -> Ending:
         self._interrupted.clear()
         try:
             # What the compiler warns about is for who wrote it.

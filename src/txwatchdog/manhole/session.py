@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from txwatchdog.manhole.access import AuthorizedKey
+    from txwatchdog.manhole.limits import Places, Visit
     from txwatchdog.manhole.ssh import ServerTransport
 
 __all__ = ["Connection", "SessionChannel", "Terminal"]
 
-_CHANNELS = 10  # per connection, as in OpenSSH
 _PACKET = 32768  # bytes of output sent as one packet at most
 _BURST = 32  # packets sent in one go; then others get their turn
 
@@ -73,6 +73,7 @@ class Connection(SSHConnection):
         key: Who logged in.
         begin: Makes what runs in a session; called when its channel has been told what to run.
         loop: The manhole's.
+        places: Those of all sessions.
     """
 
     _log = silent
@@ -83,11 +84,23 @@ class Connection(SSHConnection):
         key: AuthorizedKey,
         begin: Callable[[SessionChannel, bytes | None], Coroutine[Any, Any, int]],
         loop: asyncio.AbstractEventLoop,
+        places: Places,
     ) -> None:
         super().__init__()
         self.key = key
         self.begin = begin
         self.loop = loop
+        self._places = places
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether output or a statement is under way in one of the sessions."""
+        return any(channel.is_busy for channel in self.channels.values())
+
+    def used(self) -> None:
+        """Called by a session when something was typed or shown in it."""
+        if self.transport.presence is not None:
+            self.transport.presence.used()
 
     def getChannel(
         self, channelType: bytes, windowSize: int, maxPacket: int, data: bytes
@@ -95,9 +108,13 @@ class Connection(SSHConnection):
         """Called by Conch for a channel that the client wants to open."""
         if channelType != b"session":
             raise ConchError("only sessions are served here", OPEN_UNKNOWN_CHANNEL_TYPE)
-        if len(self.channels) >= _CHANNELS:
-            raise ConchError("too many sessions", OPEN_RESOURCE_SHORTAGE)
-        return SessionChannel(self, windowSize, maxPacket)
+        place = self._places.enter()
+        if place is None:
+            raise ConchError(
+                f"{self._places.most} sessions are open, no more may be", OPEN_RESOURCE_SHORTAGE
+            )
+        self.used()
+        return SessionChannel(self, windowSize, maxPacket, place)
 
     def gotGlobalRequest(self, requestType: bytes, data: bytes) -> int:
         """Called by Conch; forwarding is refused, and a keep-alive is content with that."""
@@ -121,6 +138,11 @@ class Connection(SSHConnection):
                 struct.pack(">L", self.localToRemoteChannel[local]),
             )
 
+    def ssh_REQUEST_SUCCESS(self, packet: bytes) -> None:
+        """The answer to a keep-alive; that it came has been noted."""
+
+    ssh_REQUEST_FAILURE = ssh_REQUEST_SUCCESS
+
     def wire_writable(self) -> None:
         """Called by the transport when the wire has room again."""
         for channel in list(self.channels.values()):
@@ -134,13 +156,14 @@ class SessionChannel(SSHChannel):
         connection: The connection that it belongs to.
         window: Bytes that the client takes for now.
         packet: Bytes that it takes at once.
+        place: The session's among all; given back at its end.
     """
 
     name = b"session"
     _log = silent
     conn: Connection
 
-    def __init__(self, connection: Connection, window: int, packet: int) -> None:
+    def __init__(self, connection: Connection, window: int, packet: int, place: Visit) -> None:
         super().__init__(remoteWindow=window, remoteMaxPacket=packet, conn=connection)
         self.terminal: Terminal | None = None
         self._on_input: Callable[[bytes], None] | None = None
@@ -154,6 +177,9 @@ class SessionChannel(SSHChannel):
         self.on_interrupt: Callable[[], None] = lambda: None
         """Called when the client sends the signal INT."""
         self.spool = Spool()
+        self.is_working = False
+        """Whether a statement is under way."""
+        self._place = place
         self._loop = connection.loop
         self._task: asyncio.Task[int] | None = None
         self._status: int | None = None
@@ -173,6 +199,11 @@ class SessionChannel(SSHChannel):
         """A way out for text, from any thread."""
         return Outlet(self.put, terminal=self.terminal is not None)
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether output or a statement is under way."""
+        return self.is_working or bool(self.spool)
+
     def put(self, stream: int, data: bytes) -> None:
         """Send output as soon as the client takes it. From any thread; does not wait.
 
@@ -191,9 +222,9 @@ class SessionChannel(SSHChannel):
     def pump(self) -> None:
         """Send what the window and the wire have room for; the session's end comes last."""
         self._pump_is_due = False
-        wire = self.conn.transport.transport
+        transport = self.conn.transport
         for _ in range(_BURST):
-            if self.localClosed or wire.is_full:
+            if self.localClosed or transport.is_full:
                 return
             most = min(self.remoteWindowLeft, self.remoteMaxPacket, _PACKET)
             if most <= 0 and self.spool:
@@ -202,6 +233,7 @@ class SessionChannel(SSHChannel):
             if not data:
                 self._close_when_over()
                 return
+            self.conn.used()
             self.remoteWindowLeft -= len(data)
             if stream == STDERR:
                 self.conn.sendExtendedData(self, EXTENDED_DATA_STDERR, data)
@@ -231,6 +263,7 @@ class SessionChannel(SSHChannel):
             on_eof()
 
     def dataReceived(self, data: bytes) -> None:
+        self.conn.used()
         if self._on_input is not None:
             self._on_input(data)
         elif self._task is not None:
@@ -252,6 +285,7 @@ class SessionChannel(SSHChannel):
 
     def closed(self) -> None:
         """Called by Conch when the channel is closed, or the connection lost."""
+        self._place.leave()
         self.spool.close()
         if self._task is not None:
             self._task.cancel()
