@@ -79,7 +79,7 @@ class Door:
                 self._loop.call_later(_REST, self._go_on)
                 return
             local = connection.family == socket.AF_UNIX
-            admitted = self._admission.enter(None if local else address[0])
+            admitted = self._admission.enter(None if local else address[0], self._loop.time())
             if isinstance(admitted, Visit):
                 task = self._loop.create_task(self._let_in(connection, admitted))
                 self._coming_in.add(task)
@@ -99,9 +99,9 @@ class Door:
             connection.setblocking(False)
             await self._loop.connect_accepted_socket(lambda: self._receive(visit), connection)
         except OSError:  # gone already
-            visit.leave()
+            visit.ended()
             connection.close()
         except BaseException:
-            visit.leave()
+            visit.ended()
             connection.close()
             raise

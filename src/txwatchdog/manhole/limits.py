@@ -15,7 +15,11 @@ import attrs
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Admission", "Limits", "Next", "Places", "Vigil", "Visit"]
+__all__ = ["Admission", "Limits", "Next", "Place", "Places", "Vigil", "Visit"]
+
+HOLD = 0.3
+"""Seconds for which a connection has its place at least, unless it logs in. Whoever connects and
+goes away as fast as they can is served no oftener than that: each time costs a key exchange."""
 
 UNANSWERED = 3
 """As many questions without an answer, each `Limits.keep_alive` apart: the client is gone."""
@@ -67,20 +71,35 @@ class Limits:
 
 
 class Visit:
-    """A place that someone has; `leave` gives it back, once."""
+    """One connection's place among those that have not logged in.
 
-    def __init__(self, leave: Callable[[], None]) -> None:
-        self._leave: Callable[[], None] | None = leave
+    Args:
+        give_back: Called with the time from which on another may have it; None for at once.
+        held_until: When another may have it, if this one does not log in.
+    """
 
-    def leave(self) -> None:
-        """Give the place back; may be called any number of times."""
-        leave, self._leave = self._leave, None
-        if leave is not None:
-            leave()
+    def __init__(self, give_back: Callable[[float | None], None], held_until: float) -> None:
+        self._give_back: Callable[[float | None], None] | None = give_back
+        self._held_until = held_until
+
+    def logged_in(self) -> None:
+        """The place is free at once."""
+        self._leave(None)
+
+    def ended(self) -> None:
+        """The connection is lost, after a login or without one."""
+        self._leave(self._held_until)
+
+    def _leave(self, free_at: float | None) -> None:
+        give_back, self._give_back = self._give_back, None
+        if give_back is not None:
+            give_back(free_at)
 
 
 class Admission:
     """Who may connect: counts those that have not logged in.
+
+    Fed with times in seconds of a clock that never goes back.
 
     Args:
         limits: The limits.
@@ -89,37 +108,58 @@ class Admission:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._by_address: Counter[str | None] = Counter()
+        self._held: list[tuple[float, str | None]] = []
 
-    @property
-    def waiting(self) -> int:
-        """How many have connected and not logged in."""
-        return self._by_address.total()
-
-    def enter(self, address: str | None) -> Visit | str:
+    def enter(self, address: str | None, now: float) -> Visit | str:
         """Someone has connected.
 
         Args:
             address: Where from; None for a local socket.
+            now: The time.
 
         Returns:
             Their place, or why there is none.
         """
-        if self.waiting >= self._limits.unauthenticated:
-            return f"{self._limits.unauthenticated} others have not logged in yet"
+        due = [held for held in self._held if held[0] <= now]
+        self._held = [held for held in self._held if held[0] > now]
+        for _, whose in due:
+            self._free(whose)
+        if self._by_address.total() >= self._limits.unauthenticated:
+            return f"{self._limits.unauthenticated} others have not logged in"
         most = self._limits.unauthenticated_per_address
         if address is not None and self._by_address[address] >= most:
-            return f"{most} others from that address have not logged in yet"
+            return f"{most} others from that address have not logged in"
         self._by_address[address] += 1
-        return Visit(lambda: self._left(address))
 
-    def _left(self, address: str | None) -> None:
+        def give_back(free_at: float | None) -> None:
+            if free_at is None:
+                self._free(address)
+            else:
+                self._held.append((free_at, address))
+
+        return Visit(give_back, now + HOLD)
+
+    def _free(self, address: str | None) -> None:
         self._by_address[address] -= 1
         if not self._by_address[address]:
             del self._by_address[address]  # a stranger may have many addresses
 
 
+class Place:
+    """One of a number of places; `leave` gives it back, once."""
+
+    def __init__(self, give_back: Callable[[], None]) -> None:
+        self._give_back: Callable[[], None] | None = give_back
+
+    def leave(self) -> None:
+        """Give the place back; may be called any number of times."""
+        give_back, self._give_back = self._give_back, None
+        if give_back is not None:
+            give_back()
+
+
 class Places:
-    """A number of places, for whom it matters how many they are but not who.
+    """A number of places, for which it does not matter who has them.
 
     Args:
         most: How many there are.
@@ -129,12 +169,12 @@ class Places:
         self.most = most
         self._taken = 0
 
-    def enter(self) -> Visit | None:
+    def enter(self) -> Place | None:
         """A place; None if all are taken."""
         if self._taken >= self.most:
             return None
         self._taken += 1
-        return Visit(self._left)
+        return Place(self._left)
 
     def _left(self) -> None:
         self._taken -= 1

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from txwatchdog.manhole.access import AuthorizedKey
-    from txwatchdog.manhole.limits import Places, Visit
+    from txwatchdog.manhole.limits import Place, Places
     from txwatchdog.manhole.ssh import ServerTransport
 
 __all__ = ["Connection", "SessionChannel", "Terminal"]
@@ -163,7 +163,7 @@ class SessionChannel(SSHChannel):
     _log = silent
     conn: Connection
 
-    def __init__(self, connection: Connection, window: int, packet: int, place: Visit) -> None:
+    def __init__(self, connection: Connection, window: int, packet: int, place: Place) -> None:
         super().__init__(remoteWindow=window, remoteMaxPacket=packet, conn=connection)
         self.terminal: Terminal | None = None
         self._on_input: Callable[[bytes], None] | None = None

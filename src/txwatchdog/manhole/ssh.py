@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from txwatchdog.manhole.access import AuthorizedKey
     from txwatchdog.manhole.carrier import Clock, Wire
-    from txwatchdog.manhole.limits import Limits, Visit
+    from txwatchdog.manhole.limits import Limits, Place, Visit
     from txwatchdog.manhole.session import Connection
     from txwatchdog.manhole.strangers import Strangers
 
@@ -146,7 +146,7 @@ class ServerTransport(StrictTransport):
         self.offers = 0
         self.presence: Presence | None = None
         self._visit = visit
-        self._login: Visit | None = None
+        self._login: Place | None = None
         self._packets_before_login = 0
         self._bytes_since_exchange = 0
         self._grace: Any = None
@@ -167,7 +167,7 @@ class ServerTransport(StrictTransport):
         super().connectionMade()
 
     def connectionLost(self, reason: Failure | None = None) -> None:
-        self._visit.leave()
+        self._visit.ended()
         if self._login is not None:
             self._login.leave()
         if self._grace is not None:
@@ -205,10 +205,10 @@ class ServerTransport(StrictTransport):
             if len(self._blockedByKeyExchange or ()) > _QUEUED:
                 self.transport.abortConnection()
         elif self.is_authenticated and self._bytes_since_exchange > self.rekey_after:
+            self._bytes_since_exchange = 0  # first: this sends a packet itself
             self.sendKexInit()
 
     def _newKeys(self) -> None:
-        self._bytes_since_exchange = 0
         super()._newKeys()
         self.wire_writable()
 
@@ -243,7 +243,7 @@ class ServerTransport(StrictTransport):
             )
             return
         self.is_authenticated = True
-        self._visit.leave()
+        self._visit.logged_in()
         self._grace.cancel()
         self.sendPacket(MSG_USERAUTH_SUCCESS, b"")
         self.setService(self.manhole.connection(key))
