@@ -52,14 +52,16 @@ def make_keys(directory: Path, *private: Path) -> Path:
 class ServiceProcess:
     """The service, as a process, and ssh to talk to it."""
 
-    def __init__(self, directory: Path, endpoint: str = "tcp:0:interface=127.0.0.1") -> None:
+    def __init__(
+        self, directory: Path, endpoint: str = "tcp:0:interface=127.0.0.1", **limits: Any
+    ) -> None:
         self.directory = directory
         self.key = make_key(directory, "id")
         self.keys = make_keys(directory, self.key)
         self._log = directory / "service.log"
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-u", str(SERVICE), str(self.keys), endpoint],
+                [sys.executable, "-u", str(SERVICE), str(self.keys), endpoint, json.dumps(limits)],
                 stdout=subprocess.PIPE,
                 stderr=log,
                 env={**os.environ, "PYTHONPATH": str(SOURCE)},

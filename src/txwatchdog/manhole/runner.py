@@ -17,7 +17,7 @@ from attrs import frozen
 from txwatchdog.manhole.evaluate import Errand, Interpreter, Outcome, describe
 from txwatchdog.manhole.output import Capture, routed
 from txwatchdog.manhole.spool import STDERR
-from txwatchdog.manhole.verbs.lines import verb_line
+from txwatchdog.manhole.verbs.lines import is_file_copy, verb_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -256,6 +256,9 @@ async def run_session(
         source = _decode(command, runner.outlet)
     if source is None:
         return 1
+    if command is not None and is_file_copy(source):
+        runner.outlet.write("no files are copied here: this is a Python console\n", STDERR)
+        return 2
     line = None if command is None else verb_line(source)
     if line is not None:
         from txwatchdog.manhole.verbs.run import Verbs  # brings click
