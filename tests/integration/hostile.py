@@ -107,7 +107,9 @@ def connect(port: int, number: int = 0) -> socket.socket:
     """Connect from a loopback address that depends on the number."""
     connection = socket.socket()
     connection.settimeout(PATIENCE)
-    connection.bind((f"127.{1 + number // 64000 % 250}.{number // 250 % 256}.{1 + number % 250}", 0))
+    connection.bind(
+        (f"127.{1 + number // 64000 % 250}.{number // 250 % 256}.{1 + number % 250}", 0)
+    )
     connection.connect(("127.0.0.1", port))
     return connection
 
@@ -179,7 +181,9 @@ def _sealed(connection: socket.socket, chance: random.Random, key: Key | None) -
         client._keyExchangeState = client._KEY_EXCHANGE_NONE
 
 
-def _listen_until(connection: socket.socket, client: Speaker, is_enough: Callable[[], bool]) -> None:
+def _listen_until(
+    connection: socket.socket, client: Speaker, is_enough: Callable[[], bool]
+) -> None:
     while not is_enough():
         data = connection.recv(65536)
         if not data:

@@ -204,6 +204,10 @@ class Terminal:
         if notify:
             self._process.send_signal(signal.SIGWINCH)
 
+    def stop(self) -> None:
+        """Have the program stand still, as if its host were gone."""
+        self._process.send_signal(signal.SIGSTOP)
+
     def close(self) -> None:
         """Hang up."""
         self._process.kill()

@@ -23,6 +23,7 @@ from twisted.conch.ssh.connection import (
     OPEN_UNKNOWN_CHANNEL_TYPE,
     SSHConnection,
 )
+from twisted.conch.ssh.transport import DISCONNECT_PROTOCOL_ERROR
 
 from txwatchdog.manhole.output import Outlet
 from txwatchdog.manhole.spool import STDERR, Spool
@@ -137,6 +138,16 @@ class Connection(SSHConnection):
                 MSG_CHANNEL_SUCCESS if done else MSG_CHANNEL_FAILURE,
                 struct.pack(">L", self.localToRemoteChannel[local]),
             )
+
+    def ssh_CHANNEL_OPEN_CONFIRMATION(self, packet: bytes) -> None:
+        """An answer to what was not asked: no channel is opened from here.
+
+        Conch would take it to be about one that the client has opened, and be left with half of
+        it, so that neither that session nor those after it would ever end.
+        """
+        self.transport.sendDisconnect(DISCONNECT_PROTOCOL_ERROR, b"no channel was asked for")
+
+    ssh_CHANNEL_OPEN_FAILURE = ssh_CHANNEL_OPEN_CONFIRMATION
 
     def ssh_REQUEST_SUCCESS(self, packet: bytes) -> None:
         """The answer to a keep-alive; that it came has been noted."""

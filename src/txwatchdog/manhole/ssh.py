@@ -257,7 +257,7 @@ class ServerTransport(StrictTransport):
 
     def farewell(self) -> None:
         """Called by the carrier when the manhole ends."""
-        self.sendDisconnect(DISCONNECT_BY_APPLICATION, b"the manhole has been stopped")
+        super().sendDisconnect(DISCONNECT_BY_APPLICATION, b"the manhole has been stopped")
 
     def _not_ssh(self) -> None:
         """Send away at once what speaks another protocol: it holds someone else's place."""
