@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Door"]
 
-_AT_ONCE = 32  # connections taken in one turn of the loop; then sessions get theirs
+# So many connections are taken in one go, and then none for so many seconds: 800 a second at most.
+# A flood that is dropped as fast as it comes (20,000 a second were tried) keeps this thread busy,
+# and the service waiting for the GIL; what the kernel drops for want of room costs neither.
+_AT_ONCE = 8
+_BREATH = 0.01
 _REST = 1.0  # seconds until the next try when the process has no descriptor left
 
 # A client shows it to whoever asks it to be verbose; it must not look like a version ("SSH-").
@@ -75,8 +79,7 @@ class Door:
             except OSError as error:  # no descriptor, no memory
                 self._strangers.turned_away("all", str(error))
                 # The next one still waits, and would have us called at once, for ever.
-                self._loop.remove_reader(self._listening)
-                self._loop.call_later(_REST, self._go_on)
+                self._pause(_REST)
                 return
             local = connection.family == socket.AF_UNIX
             admitted = self._admission.enter(None if local else address[0], self._loop.time())
@@ -89,6 +92,12 @@ class Door:
                 with contextlib.suppress(OSError):
                     connection.send(_FULL, socket.MSG_DONTWAIT)
                 connection.close()
+
+        self._pause(_BREATH)
+
+    def _pause(self, seconds: float) -> None:
+        self._loop.remove_reader(self._listening)
+        self._loop.call_later(seconds, self._go_on)
 
     def _go_on(self) -> None:
         if self._is_open:
