@@ -1,6 +1,7 @@
 """A small service with a manhole, for the integration tests: run as a program of its own.
 
-Usage: manhole_service.py KEYS ENDPOINT [REACTOR]. Prints one line of JSON when it is ready.
+Usage: manhole_service.py KEYS ENDPOINT [REACTOR [LIMITS, as JSON]]. Prints one line of JSON when it
+is ready.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from support import install_reactor
 from twisted.logger import globalLogBeginner, textFileLogObserver
 
 from txwatchdog import Watchdog
-from txwatchdog.manhole import Manhole
+from txwatchdog.manhole import Limits, Manhole
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
@@ -82,6 +83,7 @@ manhole = Manhole(
     endpoint=sys.argv[2],
     keys=sys.argv[1],
     namespace={"service": service, "reactor": reactor},
+    limits=Limits(**json.loads(sys.argv[4])) if len(sys.argv) > 4 else None,
 )
 
 

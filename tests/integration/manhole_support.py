@@ -57,6 +57,7 @@ class ServiceProcess:
         directory: Path,
         endpoint: str = "tcp:0:interface=127.0.0.1",
         reactor: str = "epoll",
+        **limits: Any,
     ) -> None:
         self.directory = directory
         self.key = make_key(directory, "id")
@@ -64,7 +65,15 @@ class ServiceProcess:
         self._log = directory / "service.log"
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-u", str(SERVICE), str(self.keys), endpoint, reactor],
+                [
+                    sys.executable,
+                    "-u",
+                    str(SERVICE),
+                    str(self.keys),
+                    endpoint,
+                    reactor,
+                    json.dumps(limits),
+                ],
                 stdout=subprocess.PIPE,
                 bufsize=0,  # or lines wait in a buffer, where select() does not see them
                 stderr=log,
@@ -207,6 +216,10 @@ class Terminal:
         fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         if notify:
             self._process.send_signal(signal.SIGWINCH)
+
+    def stop(self) -> None:
+        """Have the program stand still, as if its host were gone."""
+        self._process.send_signal(signal.SIGSTOP)
 
     def close(self) -> None:
         """Hang up."""

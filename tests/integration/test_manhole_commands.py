@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from manhole_support import PATIENCE, SERVICE, SOURCE, ServiceProcess, make_key, make_keys
+from support import patiently
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -214,7 +215,7 @@ def test_a_file_turned_bad_lets_nobody_in(service: ServiceProcess) -> None:
     ],
 )
 def test_garbage_leaves_no_trace(service: ServiceProcess, garbage: bytes) -> None:
-    """What a stranger sends before the login ends that connection, and nothing is logged."""
+    """What a stranger sends before the login ends that connection, without a traceback."""
     address = ("127.0.0.1", service.port)
     # It may be closed while we still send.
     with socket.create_connection(address, PATIENCE) as connection, contextlib.suppress(OSError):
@@ -222,7 +223,8 @@ def test_garbage_leaves_no_trace(service: ServiceProcess, garbage: bytes) -> Non
         connection.shutdown(socket.SHUT_WR)
         while connection.recv(65536):
             pass
-    assert service.ssh("1").stdout == "1\n"
+    # Strangers that come and go fast hold their places for a moment, also against this login.
+    patiently(lambda: service.ssh("1").stdout == "1\n", "room for a login")
 
 
 def test_stop_leaves_nothing_and_start_works_again(service: ServiceProcess) -> None:

@@ -6,6 +6,7 @@ stays out of a service that only wants the watchdog.
 
 from __future__ import annotations
 
+from txwatchdog.manhole.limits import Limits
 from txwatchdog.manhole.server import Manhole
 
-__all__ = ["Manhole"]
+__all__ = ["Limits", "Manhole"]

@@ -102,6 +102,11 @@ def _first_line(error: BaseException) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]
 
 
+# As many may wait to be accepted. Strangers are dropped fast, but come faster; if too many do, the
+# kernel drops some before us, an operator's first packet among them, which costs them a second.
+_BACKLOG = 1024
+
+
 class _NoFactory:
     """Stands where an endpoint wants a factory: connections are not accepted here."""
 
@@ -111,6 +116,10 @@ class _Binder:
 
     def __init__(self, endpoint: str) -> None:
         self._endpoint = endpoint
+
+    def _backlog(self, backlog: int) -> int:
+        """What the endpoint asks for; Twisted's default is for services of another kind."""
+        return backlog if ":backlog=" in self._endpoint else _BACKLOG
 
     def listenTCP(
         self, port: int, factory: object, backlog: int = 50, interface: str = ""
@@ -126,7 +135,7 @@ class _Binder:
         try:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listening.bind((interface, port))
-            return _listen(listening, backlog)
+            return _listen(listening, self._backlog(backlog))
         except BaseException:
             listening.close()
             raise
@@ -152,7 +161,7 @@ class _Binder:
             finally:
                 os.umask(before)
             os.chmod(address, mode)  # noqa: PTH101 - one call, one path
-            return _listen(listening, backlog)
+            return _listen(listening, self._backlog(backlog))
         except BaseException:
             listening.close()
             raise

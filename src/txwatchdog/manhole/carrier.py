@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import ITransport
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -25,12 +24,15 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IAddress
 
-__all__ = ["Carried", "Carrier", "Clock", "Connections", "Wire"]
+    from txwatchdog.manhole.strangers import Strangers
 
-_log = Logger(namespace="txwatchdog.manhole")
+__all__ = ["Carried", "Carrier", "Clock", "Connections", "Wire"]
 
 _FEED = 16384  # bytes; Conch copies its whole buffer for each packet that it takes out of it
 _LINGER = 3.0  # seconds that a closed connection has to send what it still holds
+# Bytes that may wait to be sent. Output stops long before, when the wire is full; more than this
+# comes together only for who asks and asks, and does not read the answers.
+_WAITING = 1 << 20
 
 
 class Carried(Protocol):
@@ -74,8 +76,11 @@ class Wire:
 
     def write(self, data: bytes) -> None:
         # asyncio logs writes to a lost connection as warnings, into the service's log.
-        if not self._transport.is_closing():
-            self._transport.write(data)
+        if self._transport.is_closing():
+            return
+        self._transport.write(data)
+        if self._transport.get_write_buffer_size() > _WAITING:
+            self._transport.abort()
 
     def writeSequence(self, data: Iterable[bytes]) -> None:
         self.write(b"".join(data))
@@ -89,6 +94,11 @@ class Wire:
     def abortConnection(self) -> None:
         """Close at once; what waits to be sent is lost."""
         self._transport.abort()
+
+    @property
+    def peer_name(self) -> str:
+        """Who is at the other end, for people to read."""
+        return getattr(self._peer, "host", None) or "a local socket"
 
     def getPeer(self) -> IAddress:
         return self._peer
@@ -124,6 +134,7 @@ class Carrier(asyncio.Protocol):
         build: Makes the protocol for a new connection.
         loop: The manhole's.
         connections: Where this one is listed for as long as it lives.
+        strangers: Told of a client that is cut off for what it sent.
     """
 
     def __init__(
@@ -131,10 +142,12 @@ class Carrier(asyncio.Protocol):
         build: Callable[[], Carried],
         loop: asyncio.AbstractEventLoop,
         connections: Connections,
+        strangers: Strangers,
     ) -> None:
         self._build = build
         self._loop = loop
         self._connections = connections
+        self._strangers = strangers
         self.carried: Carried | None = None
         self.wire: Wire | None = None
 
@@ -182,15 +195,13 @@ class Carrier(asyncio.Protocol):
     def _guard(self, call: Callable[..., None], *args: Any) -> None:
         """Call into Conch. What a stranger sends may raise anything there: it ends that connection.
 
-        One line at debug is enough; a traceback for each would let anyone fill the log.
+        A traceback for each would let anyone fill the log.
         """
         try:
             call(*args)
         except Exception as error:
             assert self.wire is not None
-            _log.debug(
-                "connection from {peer} closed: {error!r}", peer=self.wire.getPeer(), error=error
-            )
+            self._strangers.turned_away(self.wire.peer_name, repr(error))
             self.wire.abortConnection()
 
 

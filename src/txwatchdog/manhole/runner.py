@@ -22,7 +22,7 @@ from txwatchdog.manhole.roles import FULL
 from txwatchdog.manhole.spool import STDERR
 from txwatchdog.manhole.statement import Statement
 from txwatchdog.manhole.values import Node
-from txwatchdog.manhole.verbs.lines import verb_line
+from txwatchdog.manhole.verbs.lines import is_file_copy, verb_line
 from txwatchdog.manhole.worker import in_worker
 
 if TYPE_CHECKING:
@@ -94,6 +94,13 @@ class Runner:
         Returns:
             How it ended; its output and its traceback have been written.
         """
+        self._channel.is_working = True
+        try:
+            return await self._run(source)
+        finally:
+            self._channel.is_working = False
+
+    async def _run(self, source: str) -> Ending:
         self._interrupted.clear()
         self._was_cancelled = False
         try:
@@ -329,6 +336,9 @@ async def run_session(
         source = _decode(command, runner.outlet)
     if source is None:
         return 1
+    if command is not None and is_file_copy(source):
+        runner.outlet.write("no files are copied here: this is a Python console\n", STDERR)
+        return 2
     line = None if command is None else verb_line(source)
     if line is not None:
         from txwatchdog.manhole.verbs.run import Verbs  # brings click

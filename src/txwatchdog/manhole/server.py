@@ -18,6 +18,9 @@ from twisted.logger import Logger
 
 from txwatchdog.manhole.binding import address_of, bind, unbind
 from txwatchdog.manhole.carrier import Carrier, Clock, Connections
+from txwatchdog.manhole.door import Door
+from txwatchdog.manhole.limits import Admission, Limits, Places
+from txwatchdog.manhole.strangers import Strangers
 
 if TYPE_CHECKING:
     import os
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress
 
     from txwatchdog.manhole.keyring import Keyring
+    from txwatchdog.manhole.limits import Visit
     from txwatchdog.manhole.session import SessionChannel
 
 __all__ = ["Manhole"]
@@ -51,6 +55,7 @@ class Manhole:
         keys: The directory of the host key and ``authorized_keys``; the host key, and the
             directory itself, are made at the first start.
         namespace: The names that each operator begins with, beside ``watchdog``.
+        limits: How much of it anyone may have; None for the defaults.
     """
 
     def __init__(
@@ -59,6 +64,7 @@ class Manhole:
         endpoint: str = "tcp:2222:interface=127.0.0.1",
         keys: str | os.PathLike[str] = "keys",
         namespace: Mapping[str, Any] | None = None,
+        limits: Limits | None = None,
     ) -> None:
         self._watchdog = watchdog
         self._reactor = watchdog.reactor
@@ -66,6 +72,7 @@ class Manhole:
         # Absolute now: a service that daemonises changes its directory.
         self._keys = Path(keys).absolute()
         self._namespace = dict(namespace or {})
+        self._limits = limits or Limits()
         self._server: _Server | None = None
         self._ending: _Server | None = None
         self._withdraw_launch: Callable[[], None] = _nothing
@@ -97,7 +104,7 @@ class Manhole:
         host_key = keyring.load()
         listening = bind(self._endpoint)
         server = self._server = _Server(
-            self._watchdog, listening, host_key, keyring, self._namespace
+            self._watchdog, listening, host_key, keyring, self._namespace, limits=self._limits
         )
         self._shutdown_trigger = self._reactor.addSystemEventTrigger(
             "before", "shutdown", self._shut_down
@@ -179,6 +186,7 @@ class _Server:
         host_key: Who we are.
         keyring: Who gets in.
         namespace: What operators begin with.
+        limits: How much anyone may have.
     """
 
     def __init__(
@@ -188,6 +196,8 @@ class _Server:
         host_key: Key,
         keyring: Keyring,
         namespace: Mapping[str, Any],
+        *,
+        limits: Limits,
     ) -> None:
         self._watchdog = watchdog
         self._reactor = watchdog.reactor
@@ -195,6 +205,7 @@ class _Server:
         self._host_key = host_key
         self._keyring = keyring
         self._namespace = namespace
+        self._limits = limits
         self.address: IAddress | None = address_of(listening)
         self.waiting: list[Deferred[None]] = []
         """To be fired at the end; only the reactor's thread touches it."""
@@ -278,18 +289,26 @@ class _Server:
         def begin(channel: SessionChannel, command: bytes | None) -> Coroutine[Any, Any, int]:
             return run_session(channel, command, self._watchdog, self._namespace)
 
+        clock = Clock(loop)
+        strangers = Strangers(clock)
+        sessions = Places(self._limits.sessions)
         factory = Factory(
             self._host_key,
             self._keyring.admit,
-            lambda operator: Connection(operator, begin, loop),
-            Clock(loop),
+            lambda operator: Connection(operator, begin, loop, sessions),
+            clock=clock,
+            limits=self._limits,
+            strangers=strangers,
         )
         connections = Connections()
-        accepting = await loop.create_server(
-            lambda: Carrier(factory.build, loop, connections), sock=self._listening
-        )
+
+        def receive(visit: Visit) -> Carrier:
+            return Carrier(lambda: factory.build(visit), loop, connections, strangers)
+
+        door = Door(self._listening, loop, Admission(self._limits), strangers, receive)
+        door.open()
         await self._is_over.wait()
-        accepting.close()
+        door.close()
         for connection in list(connections):
             connection.farewell()
         await connections.wait_empty(_FAREWELL)

@@ -23,6 +23,7 @@ from twisted.conch.ssh.connection import (
     OPEN_UNKNOWN_CHANNEL_TYPE,
     SSHConnection,
 )
+from twisted.conch.ssh.transport import DISCONNECT_PROTOCOL_ERROR
 
 from txwatchdog.manhole.output import Outlet
 from txwatchdog.manhole.spool import STDERR, Spool
@@ -31,12 +32,12 @@ from txwatchdog.manhole.ssh import silent
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from txwatchdog.manhole.limits import Place, Places
     from txwatchdog.manhole.roles import Operator
     from txwatchdog.manhole.ssh import ServerTransport
 
 __all__ = ["Connection", "SessionChannel", "Terminal"]
 
-_CHANNELS = 10  # per connection, as in OpenSSH
 _PACKET = 32768  # bytes of output sent as one packet at most
 _BURST = 32  # packets sent in one go; then others get their turn
 
@@ -73,6 +74,7 @@ class Connection(SSHConnection):
         operator: Who logged in.
         begin: Makes what runs in a session; called when its channel has been told what to run.
         loop: The manhole's.
+        places: Those of all sessions.
     """
 
     _log = silent
@@ -83,11 +85,23 @@ class Connection(SSHConnection):
         operator: Operator,
         begin: Callable[[SessionChannel, bytes | None], Coroutine[Any, Any, int]],
         loop: asyncio.AbstractEventLoop,
+        places: Places,
     ) -> None:
         super().__init__()
         self.operator = operator
         self.begin = begin
         self.loop = loop
+        self._places = places
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether output or a statement is under way in one of the sessions."""
+        return any(channel.is_busy for channel in self.channels.values())
+
+    def used(self) -> None:
+        """Called by a session when something was typed or shown in it."""
+        if self.transport.presence is not None:
+            self.transport.presence.used()
 
     def getChannel(
         self, channelType: bytes, windowSize: int, maxPacket: int, data: bytes
@@ -95,9 +109,13 @@ class Connection(SSHConnection):
         """Called by Conch for a channel that the client wants to open."""
         if channelType != b"session":
             raise ConchError("only sessions are served here", OPEN_UNKNOWN_CHANNEL_TYPE)
-        if len(self.channels) >= _CHANNELS:
-            raise ConchError("too many sessions", OPEN_RESOURCE_SHORTAGE)
-        return SessionChannel(self, windowSize, maxPacket)
+        place = self._places.enter()
+        if place is None:
+            raise ConchError(
+                f"{self._places.most} sessions are open, no more may be", OPEN_RESOURCE_SHORTAGE
+            )
+        self.used()
+        return SessionChannel(self, windowSize, maxPacket, place)
 
     def gotGlobalRequest(self, requestType: bytes, data: bytes) -> int:
         """Called by Conch; forwarding is refused, and a keep-alive is content with that."""
@@ -121,6 +139,21 @@ class Connection(SSHConnection):
                 struct.pack(">L", self.localToRemoteChannel[local]),
             )
 
+    def ssh_CHANNEL_OPEN_CONFIRMATION(self, packet: bytes) -> None:
+        """An answer to what was not asked: no channel is opened from here.
+
+        Conch would take it to be about one that the client has opened, and be left with half of
+        it, so that neither that session nor those after it would ever end.
+        """
+        self.transport.sendDisconnect(DISCONNECT_PROTOCOL_ERROR, b"no channel was asked for")
+
+    ssh_CHANNEL_OPEN_FAILURE = ssh_CHANNEL_OPEN_CONFIRMATION
+
+    def ssh_REQUEST_SUCCESS(self, packet: bytes) -> None:
+        """The answer to a keep-alive; that it came has been noted."""
+
+    ssh_REQUEST_FAILURE = ssh_REQUEST_SUCCESS
+
     def wire_writable(self) -> None:
         """Called by the transport when the wire has room again."""
         for channel in list(self.channels.values()):
@@ -134,13 +167,14 @@ class SessionChannel(SSHChannel):
         connection: The connection that it belongs to.
         window: Bytes that the client takes for now.
         packet: Bytes that it takes at once.
+        place: The session's among all; given back at its end.
     """
 
     name = b"session"
     _log = silent
     conn: Connection
 
-    def __init__(self, connection: Connection, window: int, packet: int) -> None:
+    def __init__(self, connection: Connection, window: int, packet: int, place: Place) -> None:
         super().__init__(remoteWindow=window, remoteMaxPacket=packet, conn=connection)
         self.operator = connection.operator
         """Who asks, and what that allows."""
@@ -156,6 +190,9 @@ class SessionChannel(SSHChannel):
         self.on_interrupt: Callable[[], None] = lambda: None
         """Called when the client sends the signal INT."""
         self.spool = Spool()
+        self.is_working = False
+        """Whether a statement is under way."""
+        self._place = place
         self._loop = connection.loop
         self._task: asyncio.Task[int] | None = None
         self._status: int | None = None
@@ -175,6 +212,11 @@ class SessionChannel(SSHChannel):
         """A way out for text, from any thread."""
         return Outlet(self.put, terminal=self.terminal is not None)
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether output or a statement is under way."""
+        return self.is_working or bool(self.spool)
+
     def put(self, stream: int, data: bytes) -> None:
         """Send output as soon as the client takes it. From any thread; does not wait.
 
@@ -193,9 +235,9 @@ class SessionChannel(SSHChannel):
     def pump(self) -> None:
         """Send what the window and the wire have room for; the session's end comes last."""
         self._pump_is_due = False
-        wire = self.conn.transport.transport
+        transport = self.conn.transport
         for _ in range(_BURST):
-            if self.localClosed or wire.is_full:
+            if self.localClosed or transport.is_full:
                 return
             most = min(self.remoteWindowLeft, self.remoteMaxPacket, _PACKET)
             if most <= 0 and self.spool:
@@ -204,6 +246,7 @@ class SessionChannel(SSHChannel):
             if not data:
                 self._close_when_over()
                 return
+            self.conn.used()
             self.remoteWindowLeft -= len(data)
             if stream == STDERR:
                 self.conn.sendExtendedData(self, EXTENDED_DATA_STDERR, data)
@@ -233,6 +276,7 @@ class SessionChannel(SSHChannel):
             on_eof()
 
     def dataReceived(self, data: bytes) -> None:
+        self.conn.used()
         if self._on_input is not None:
             self._on_input(data)
         elif self._task is not None:
@@ -254,6 +298,7 @@ class SessionChannel(SSHChannel):
 
     def closed(self) -> None:
         """Called by Conch when the channel is closed, or the connection lost."""
+        self._place.leave()
         self.spool.close()
         if self._task is not None:
             self._task.cancel()

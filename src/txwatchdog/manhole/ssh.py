@@ -18,11 +18,14 @@ from twisted.conch.ssh.transport import (
     DISCONNECT_NO_MORE_AUTH_METHODS_AVAILABLE,
     DISCONNECT_PROTOCOL_ERROR,
     DISCONNECT_SERVICE_NOT_AVAILABLE,
-    SSHServerTransport,
+    DISCONNECT_TOO_MANY_CONNECTIONS,
 )
 from twisted.logger import Logger, LogPublisher
 
 from txwatchdog.manhole.access import SIGNATURE_ALGORITHMS
+from txwatchdog.manhole.limits import Places
+from txwatchdog.manhole.presence import Presence
+from txwatchdog.manhole.strict import StrictTransport
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,17 +35,22 @@ if TYPE_CHECKING:
 
     from txwatchdog.manhole.access import AuthorizedKey
     from txwatchdog.manhole.carrier import Clock, Wire
+    from txwatchdog.manhole.limits import Limits, Place, Visit
     from txwatchdog.manhole.roles import Operator
+    from txwatchdog.manhole.session import Connection
+    from txwatchdog.manhole.strangers import Strangers
 
 __all__ = ["Factory", "ServerTransport", "UserAuth", "silent"]
 
 silent = Logger(namespace="txwatchdog.manhole.conch", observer=LogPublisher())
 """For Conch, which else reports every client's comings and goings to the service's log."""
 
-LOGIN_GRACE = 30.0  # seconds from the connection to a successful login
-FAILED_TRIES = 3  # per connection; an offered key that is not accepted is not yet a try …
-OFFERS = 20  # … for an agent offers all that it holds; but there is an end to that, too
+# An offered key that is not accepted is not yet a failed try, for an agent offers all that it
+# holds; but there is an end to that, too.
+OFFERS = 20
 _BUFFERED_BEFORE_LOGIN = 65536  # bytes; no honest packet before the login is that large
+_PACKETS_BEFORE_LOGIN = 200  # several times what a login with that many offers takes
+_QUEUED = 1000  # answers that may wait for the end of a key exchange
 
 _ENCRYPTED_ONLY_KEX = (
     b"mlkem768x25519-sha256",
@@ -69,24 +77,32 @@ class Factory:
             the client's address, as `Keyring.admit` is.
         connection: Makes the service of a connection whose key was accepted.
         clock: The manhole's.
+        limits: How much anyone may have.
+        strangers: Told who did not get in.
     """
 
     def __init__(
         self,
         host_key: Key,
         admit: Callable[[bytes, bytes, str], AuthorizedKey | None],
-        connection: Callable[[Operator], SSHService],
+        connection: Callable[[Operator], Connection],
+        *,
         clock: Clock,
+        limits: Limits,
+        strangers: Strangers,
     ) -> None:
         self.privateKeys = {host_key.sshType(): host_key}
         self.publicKeys = {host_key.sshType(): host_key.public()}
         self.admit = admit
         self.connection = connection
         self.clock = clock
+        self.limits = limits
+        self.strangers = strangers
+        self.logins = Places(limits.sessions)
 
-    def build(self) -> ServerTransport:
+    def build(self, visit: Visit) -> ServerTransport:
         """Make the protocol for a new connection."""
-        return ServerTransport(self)
+        return ServerTransport(self, visit)
 
     def getService(self, transport: ServerTransport, name: bytes) -> type[UserAuth] | None:
         """Called by Conch when a client asks for a service: one may, once, and before the login."""
@@ -95,14 +111,12 @@ class Factory:
         return None
 
 
-class ServerTransport(SSHServerTransport):
+class ServerTransport(StrictTransport):
     """Conch's server transport, with only what is sound today on offer.
-
-    Strict key exchange belongs here: `sendKexInit`, `ssh_KEXINIT`, `sendPacket`, `ssh_NEWKEYS`
-    and `dispatchMessage` are the places for it.
 
     Args:
         factory: What all connections share.
+        visit: The connection's place among those that have not logged in.
     """
 
     _log = silent
@@ -118,36 +132,93 @@ class ServerTransport(SSHServerTransport):
     supportedMACs = [b"hmac-sha2-512", b"hmac-sha2-256"]
     supportedCompressions = [b"none"]
 
-    transport: Wire
+    rekey_after = 1 << 30
+    """Bytes of both directions after which we ask for new keys, as RFC 4253 recommends."""
 
-    def __init__(self, factory: Factory) -> None:
+    transport: Wire
+    service: Any
+
+    def __init__(self, factory: Factory, visit: Visit) -> None:
+        super().__init__()
         self.factory = factory  # type: ignore[assignment]  # what Conch asks of one, and no more
         self.manhole = factory
         self.is_authenticated = False
         # Here, not in the service: a client that asks for the service again begins it anew.
         self.failed_tries = 0
         self.offers = 0
+        self.presence: Presence | None = None
+        self._visit = visit
+        self._login: Place | None = None
+        self._packets_before_login = 0
+        self._bytes_since_exchange = 0
         self._grace: Any = None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether what is sent now would only wait in memory."""
+        return self.transport.is_full or self._keyExchangeState != self._KEY_EXCHANGE_NONE
+
+    def may_exchange_again(self) -> bool:
+        return self.is_authenticated
 
     def connectionMade(self) -> None:
         # From the first byte: Conch's own timeout begins only when a client asks to log in.
-        self._grace = self.manhole.clock.callLater(LOGIN_GRACE, self._grace_over)
+        self._grace = self.manhole.clock.callLater(
+            self.manhole.limits.login_grace, self._grace_over
+        )
         super().connectionMade()
 
     def connectionLost(self, reason: Failure | None = None) -> None:
+        self._visit.ended()
+        if self._login is not None:
+            self._login.leave()
         if self._grace is not None:
             self._grace.cancel()
+        if self.presence is not None:
+            self.presence.end()
         super().connectionLost(reason)
         self.service = None
 
     def dataReceived(self, data: bytes) -> None:
+        if self.presence is not None:
+            self.presence.heard()
+        if not self.gotVersion and not _may_be_version(self.buf + data):
+            self._not_ssh()
+            return
         super().dataReceived(data)
+        self._bytes_since_exchange += len(data)
         if not self.is_authenticated and len(self.buf) > _BUFFERED_BEFORE_LOGIN:
             self.sendDisconnect(DISCONNECT_PROTOCOL_ERROR, b"too large a packet before the login")
 
     def dispatchMessage(self, messageNum: int, payload: bytes) -> None:
-        if not self.transport.is_closing:
-            super().dispatchMessage(messageNum, payload)
+        if self.transport.is_closing:
+            return
+        if not self.is_authenticated:
+            self._packets_before_login += 1
+            if self._packets_before_login > _PACKETS_BEFORE_LOGIN:
+                self.sendDisconnect(DISCONNECT_PROTOCOL_ERROR, b"too many packets before the login")
+                return
+        super().dispatchMessage(messageNum, payload)
+
+    def sendPacket(self, messageType: int, payload: bytes) -> None:
+        super().sendPacket(messageType, payload)
+        self._bytes_since_exchange += len(payload)
+        if self._keyExchangeState != self._KEY_EXCHANGE_NONE:
+            if len(self._blockedByKeyExchange or ()) > _QUEUED:
+                self.transport.abortConnection()
+        elif self.is_authenticated and self._bytes_since_exchange > self.rekey_after:
+            self._bytes_since_exchange = 0  # first: this sends a packet itself
+            self.sendKexInit()
+
+    def _newKeys(self) -> None:
+        super()._newKeys()
+        self.wire_writable()
+
+    def sendDisconnect(self, reason: int, desc: bytes | str) -> None:
+        if not self.is_authenticated:
+            said = desc.decode("utf-8", "replace") if isinstance(desc, bytes) else desc
+            self.manhole.strangers.turned_away(self.transport.peer_name, said)
+        super().sendDisconnect(reason, desc)
 
     def sendExtInfo(self, extensions: list[tuple[bytes, bytes]]) -> None:
         # Conch announces the host key's algorithm here, where clients look for those that they
@@ -171,23 +242,43 @@ class ServerTransport(SSHServerTransport):
 
     def welcome(self, operator: Operator) -> None:
         """Go on with the connection service, now that a key was accepted."""
+        self._login = self.manhole.logins.enter()
+        if self._login is None:
+            self.sendDisconnect(
+                DISCONNECT_TOO_MANY_CONNECTIONS,
+                b"%d others have logged in, no more may" % self.manhole.logins.most,
+            )
+            return
         self.is_authenticated = True
+        self._visit.logged_in()
         self._grace.cancel()
         self.sendPacket(MSG_USERAUTH_SUCCESS, b"")
         self.setService(self.manhole.connection(operator))
+        self.presence = Presence(self)
 
     def wire_writable(self) -> None:
-        """Called by the carrier when the wire has room again."""
-        resume = getattr(self.service, "wire_writable", None)
-        if resume is not None:
-            resume()
+        """Called by the carrier when the wire has room again; also when a key exchange is over."""
+        if self.presence is not None:
+            self.presence.heard()
+            self.service.wire_writable()
 
     def farewell(self) -> None:
         """Called by the carrier when the manhole ends."""
-        self.sendDisconnect(DISCONNECT_BY_APPLICATION, b"the manhole has been stopped")
+        super().sendDisconnect(DISCONNECT_BY_APPLICATION, b"the manhole has been stopped")
+
+    def _not_ssh(self) -> None:
+        """Send away at once what speaks another protocol: it holds someone else's place."""
+        self.manhole.strangers.turned_away(self.transport.peer_name, "it does not speak SSH")
+        self.transport.write(b"This is an SSH server\r\n")
+        self.transport.loseConnection()
 
     def _grace_over(self) -> None:
         self.sendDisconnect(DISCONNECT_NO_MORE_AUTH_METHODS_AVAILABLE, b"login took too long")
+
+
+def _may_be_version(data: bytes) -> bool:
+    """Whether what a client sends first may be its version, or the beginning of one."""
+    return data[:4] == b"SSH-"[: len(data)]
 
 
 class UserAuth(SSHService):
@@ -247,7 +338,7 @@ class UserAuth(SSHService):
 
     def _try_failed(self) -> None:
         self.transport.failed_tries += 1
-        self._refuse(give_up=self.transport.failed_tries >= FAILED_TRIES)
+        self._refuse(give_up=self.transport.failed_tries >= self.transport.manhole.limits.tries)
 
     def _refuse(self, *, give_up: bool) -> None:
         if give_up:

@@ -10,6 +10,7 @@ difference of two variables that have such names puts it in parentheses: ``(top 
 from __future__ import annotations
 
 import ast
+import re
 import shlex
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from txwatchdog.manhole.output import Capture, Outlet, routed
 if TYPE_CHECKING:
     from collections.abc import Container
 
-__all__ = ["COMMAND_ONLY", "NAMES", "console_verb", "split", "verb_line"]
+__all__ = ["COMMAND_ONLY", "NAMES", "console_verb", "is_file_copy", "split", "verb_line"]
 
 NAMES = (
     "top",
@@ -43,6 +44,8 @@ COMMAND_ONLY = frozenset({"python", "help"})
 """Those that mean something else, or nothing, where statements are typed."""
 
 _nowhere = Capture(Outlet(lambda _stream, _data: None, terminal=False), lambda _value: None)
+
+_COPY = re.compile(r"(scp|rsync) --?[a-zA-Z]")
 
 _LIVE = ("watchdog.live()", "--help", "-h")
 
@@ -82,6 +85,15 @@ def console_verb(source: str, names: Container[str]) -> str | None:
         return None
     name = line.split(None, 1)[0]
     return None if name in names or name in COMMAND_ONLY else line
+
+
+def is_file_copy(source: str) -> bool:
+    """Whether a command is what ``scp -O`` and ``rsync`` have the far end run.
+
+    Args:
+        source: What the client asks to be run; ``scp -t /tmp/x`` would be valid Python.
+    """
+    return _COPY.match(source) is not None
 
 
 def split(line: str) -> list[str]:
