@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from attrs import asdict, field, frozen
 
 from txwatchdog.calls import Calls
+from txwatchdog.operators import SOURCE
 from txwatchdog.origin import Origin
 
 if TYPE_CHECKING:
@@ -73,10 +74,10 @@ class Frame:
 
 @frozen
 class Function:
-    """A function that can be blamed.
+    """A function that can be blamed; or an operator, for what was typed in the manhole.
 
     Attributes:
-        function: its name.
+        function: its name; an operator's is `manhole: NAME`, in the file `<manhole>`.
         file: its source file, as its code object names it.
         line: its first line, from 1, so that one function is one thing.
     """
@@ -86,6 +87,8 @@ class Function:
     line: int
 
     def __str__(self) -> str:
+        if self.file == SOURCE:
+            return self.function
         return f"{self.function} ({'/'.join(PurePath(self.file).parts[-2:])}:{self.line})"
 
 

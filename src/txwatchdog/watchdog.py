@@ -18,7 +18,7 @@ from twisted.internet.interfaces import IReactorCore
 from twisted.logger import Logger
 
 from txwatchdog.activity import Activity
-from txwatchdog.blame import Blame, blame, blame_samples
+from txwatchdog.blame import Blame, blame, blame_samples, is_operators
 from txwatchdog.causes import UNBLAMED, Verdict
 from txwatchdog.detector import Detector
 from txwatchdog.errors import Interrupted
@@ -594,7 +594,7 @@ class Watchdog:
             # It has had its number, in a heartbeat's case, when it ended.
             self._pauses += self._original is None
             return
-        if why.cause in UNBLAMED:
+        if why.cause in UNBLAMED and not is_operators(who.offender):
             who = Blame(None, None)
         self._pauses += 1
         ago = timedelta(microseconds=(time.monotonic_ns() - since_ns) / 1000)

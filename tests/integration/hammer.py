@@ -1,8 +1,8 @@
 """A service that is interrupted at arbitrary moments. Run as `python hammer.py REACTOR COUNT`.
 
 Its application computes, sleeps, blocks, schedules, fires Deferreds, logs and talks over a socket,
-all of it as pauses, while another thread breaks one pause after the other. Tells `hammered` with what
-became of it.
+all of it as pauses, while another thread breaks one pause after the other. Tells `hammered`, and
+what became of it.
 """
 
 from __future__ import annotations

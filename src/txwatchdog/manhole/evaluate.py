@@ -21,8 +21,11 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
+from txwatchdog import interrupting
+from txwatchdog.errors import Interrupted
 from txwatchdog.manhole.output import Capture, routed
 from txwatchdog.manhole.where import runs_at_once
+from txwatchdog.operators import source_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -52,11 +55,13 @@ class Outcome:
         traceback: What it raised, ready to be printed; None if it didn't raise.
         status: The exit status that it asked for (`SystemExit`); None if it did not ask.
         message: What a `SystemExit` with a text says.
+        interrupted: Whether what it raised is that it was interrupted.
     """
 
     traceback: traceback.TracebackException | None = None
     status: int | None = None
     message: str = ""
+    interrupted: bool = False
 
 
 @frozen
@@ -75,10 +80,12 @@ class Interpreter:
     Args:
         watchdog: Bound to the name ``watchdog``.
         namespace: The names to begin with; copied.
+        operator: Whose statements they are, for tracebacks and for the blame.
     """
 
-    def __init__(self, watchdog: Any, namespace: Mapping[str, Any]) -> None:
+    def __init__(self, watchdog: Any, namespace: Mapping[str, Any], operator: str = "") -> None:
         self._watchdog = watchdog
+        self._operator = operator
         # A copy: exit() and the like must not do to the service what they do to a program.
         self._builtins = {**vars(builtins), **_harmless_builtins()}
         self.namespace: dict[str, Any] = {
@@ -102,7 +109,7 @@ class Interpreter:
             SyntaxError: And whatever else Python's compiler raises on odd sources (`ValueError`,
                 `OverflowError`, `RecursionError`, `MemoryError`).
         """
-        filename = _register(source)
+        filename = _register(source, self._operator)
         # One flag set for all of a session, as in any console: `from __future__` stays in force.
         tree = compile(
             source, filename, "exec", ast.PyCF_ONLY_AST | self._future_flags, dont_inherit=True
@@ -145,7 +152,10 @@ class Interpreter:
         except SystemExit as leaving:
             return _left(leaving)
         except BaseException as error:
-            return Outcome(traceback=describe(error, step.code.co_filename))
+            return Outcome(
+                traceback=describe(error, step.code.co_filename),
+                interrupted=isinstance(error, (KeyboardInterrupt, Interrupted)),
+            )
         return Outcome()
 
     def _is_ours(self, name: str) -> bool:
@@ -225,10 +235,13 @@ def describe(error: BaseException, filename: str) -> traceback.TracebackExceptio
     while first is not None and first.tb_frame.f_code.co_filename != filename:
         first = first.tb_next
     try:
-        return traceback.TracebackException(type(error), error, first, lookup_lines=False)
+        text = traceback.TracebackException(type(error), error, first, lookup_lines=False)
+        # What interrupts a statement is raised by a signal's handler, in the line that it meets.
+        text.stack[:] = [frame for frame in text.stack if frame.filename != interrupting.__file__]
     except Exception as failure:  # an exception may be as hostile as any object
-        text = f"{type(error).__name__} was raised, and describing it raised {failure!r}"
-        return traceback.TracebackException(RuntimeError, RuntimeError(text), None)
+        message = f"{type(error).__name__} was raised, and describing it raised {failure!r}"
+        text = traceback.TracebackException(RuntimeError, RuntimeError(message), None)
+    return text
 
 
 def show(value: object, width: int) -> str:
@@ -257,9 +270,9 @@ def _left(leaving: SystemExit) -> Outcome:
     return Outcome(status=1, message=str(code))
 
 
-def _register(source: str) -> str:
+def _register(source: str, operator: str) -> str:
     """Name an input, and keep its lines where tracebacks look for them."""
-    filename = f"<manhole {next(_numbers)}>"
+    filename = source_name(operator, next(_numbers))
     lines = [line + "\n" for line in source.splitlines()]
     with _sources_lock:
         # Without a time of change linecache never looks for such a file on the disk.

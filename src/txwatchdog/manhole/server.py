@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import math
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,6 +52,11 @@ class Manhole:
         keys: The directory of the host key and ``authorized_keys``; the host key, and the
             directory itself, are made at the first start.
         namespace: The names that each operator begins with, beside ``watchdog``.
+        statement_timeout: Seconds after which a statement that runs in the reactor's thread is
+            interrupted; 0 for never.
+
+    Raises:
+        ValueError: `statement_timeout` is no number of seconds.
     """
 
     def __init__(
@@ -59,7 +65,14 @@ class Manhole:
         endpoint: str = "tcp:2222:interface=127.0.0.1",
         keys: str | os.PathLike[str] = "keys",
         namespace: Mapping[str, Any] | None = None,
+        *,
+        statement_timeout: float = 30.0,
     ) -> None:
+        if not (math.isfinite(statement_timeout) and statement_timeout >= 0):
+            raise ValueError(
+                f"statement_timeout must be a number of seconds, or 0, not {statement_timeout!r}"
+            )
+        self._statement_timeout = statement_timeout
         self._watchdog = watchdog
         self._reactor = watchdog.reactor
         self._endpoint = endpoint
@@ -97,7 +110,12 @@ class Manhole:
         host_key = keyring.load()
         listening = bind(self._endpoint)
         server = self._server = _Server(
-            self._watchdog, listening, host_key, keyring, self._namespace
+            self._watchdog,
+            listening,
+            host_key,
+            keyring,
+            namespace=self._namespace,
+            statement_timeout=self._statement_timeout,
         )
         self._shutdown_trigger = self._reactor.addSystemEventTrigger(
             "before", "shutdown", self._shut_down
@@ -179,6 +197,7 @@ class _Server:
         host_key: Who we are.
         keyring: Who gets in.
         namespace: What operators begin with.
+        statement_timeout: For their statements.
     """
 
     def __init__(
@@ -187,7 +206,9 @@ class _Server:
         listening: socket.socket,
         host_key: Key,
         keyring: Keyring,
+        *,
         namespace: Mapping[str, Any],
+        statement_timeout: float,
     ) -> None:
         self._watchdog = watchdog
         self._reactor = watchdog.reactor
@@ -195,6 +216,7 @@ class _Server:
         self._host_key = host_key
         self._keyring = keyring
         self._namespace = namespace
+        self._statement_timeout = statement_timeout
         self.address: IAddress | None = address_of(listening)
         self.waiting: list[Deferred[None]] = []
         """To be fired at the end; only the reactor's thread touches it."""
@@ -276,7 +298,13 @@ class _Server:
         from txwatchdog.manhole.ssh import Factory
 
         def begin(channel: SessionChannel, command: bytes | None) -> Coroutine[Any, Any, int]:
-            return run_session(channel, command, self._watchdog, self._namespace)
+            return run_session(
+                channel,
+                command,
+                self._watchdog,
+                self._namespace,
+                statement_timeout=self._statement_timeout,
+            )
 
         factory = Factory(
             self._host_key,

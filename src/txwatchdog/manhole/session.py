@@ -169,6 +169,11 @@ class SessionChannel(SSHChannel):
         }
 
     @property
+    def operator_name(self) -> str:
+        """Who logged in: as the key's comment says, or else the client."""
+        return self.conn.key.comment or self.conn.transport.user
+
+    @property
     def outlet(self) -> Outlet:
         """A way out for text, from any thread."""
         return Outlet(self.put, terminal=self.terminal is not None)

@@ -122,6 +122,8 @@ class ServerTransport(SSHServerTransport):
         self.factory = factory  # type: ignore[assignment]  # what Conch asks of one, and no more
         self.manhole = factory
         self.is_authenticated = False
+        self.user = ""
+        """The name that the client logged in by. It proves nothing; the key does."""
         # Here, not in the service: a client that asks for the service again begins it anew.
         self.failed_tries = 0
         self.offers = 0
@@ -229,6 +231,7 @@ class UserAuth(SSHService):
             + NS(blob)
         )
         if key is not None and _verifies(key.key, algorithm, signature, signed):
+            self.transport.user = user.decode("utf-8", "replace")
             self.transport.welcome(key)
         else:
             self._try_failed()

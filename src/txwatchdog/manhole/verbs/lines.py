@@ -34,6 +34,7 @@ NAMES = (
     "start",
     "stop",
     "reset",
+    "interrupt",
     "python",
     "help",
 )

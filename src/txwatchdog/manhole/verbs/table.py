@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 import click
@@ -19,7 +19,7 @@ from txwatchdog.records import iso
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["VERBS", "Call", "Order", "UsageError", "Verb", "read_order"]
+__all__ = ["VERBS", "Answer", "Call", "Order", "UsageError", "Verb", "read_order"]
 
 FORMATS = ("collapsed", "speedscope", "json")  # of `exports.FORMATS`, which is dear to import
 WIDTH = 80  # columns of help texts
@@ -45,18 +45,32 @@ class Call:
 
 
 @frozen
+class Answer:
+    """What a verb came to, if not plainly what it was asked for.
+
+    Attributes:
+        text: To be printed.
+        status: The exit status.
+    """
+
+    text: str
+    status: int = 0
+
+
+@frozen
 class Verb:
     """One verb.
 
     Attributes:
         command: Reads its options.
-        act: Called in any thread with a `Call` and the options; returns the text to be printed.
+        act: Called in any thread with a `Call` and the options; returns the text to be printed,
+            or an `Answer`.
         changes: Says of its options whether it changes anything, or only looks.
         place: What it needs: ``terminal`` and ``stdin`` are for the session to arrange.
     """
 
     command: click.Command
-    act: Callable[..., str]
+    act: Callable[..., str | Answer]
     changes: Callable[[Mapping[str, Any]], bool]
     place: str = "anywhere"
 
@@ -83,13 +97,14 @@ class Order:
         """Whether carrying it out changes anything: the watchdog, or, by Python, whatever."""
         return self.verb.changes(self.options)
 
-    def carry_out(self, call: Call) -> str:
+    def carry_out(self, call: Call) -> Answer:
         """Do it, in any thread.
 
         Returns:
-            The text to be printed, without its last line feed.
+            The text to be printed, without its last line feed; and the exit status.
         """
-        return self.verb.act(call, **self.options)
+        answer = self.verb.act(call, **self.options)
+        return Answer(answer) if isinstance(answer, str) else answer
 
 
 def read_order(line: str) -> Order | str:
@@ -135,6 +150,9 @@ VERBS: dict[str, Verb] = {}
 """All verbs, by name."""
 
 
+Act = TypeVar("Act", bound="Callable[..., str | Answer]")
+
+
 def _never(_options: Mapping[str, Any]) -> bool:
     return False
 
@@ -149,10 +167,10 @@ def _verb(
     changes: Callable[[Mapping[str, Any]], bool] = _never,
     place: str = "anywhere",
     settings: Mapping[str, Any] | None = None,
-) -> Callable[[Callable[..., str]], Callable[..., str]]:
+) -> Callable[[Act], Act]:
     """Declare a verb; its docstring is its help."""
 
-    def declare(act: Callable[..., str]) -> Callable[..., str]:
+    def declare(act: Act) -> Act:
         about = click.Option(
             ["--help", "-h"],
             is_flag=True,
@@ -353,6 +371,27 @@ def _reset(call: Call) -> str:
     """Forget all pauses; count anew."""
     call.watchdog.reset()
     return "all pauses forgotten"
+
+
+@_verb(
+    "interrupt",
+    click.Argument(["number"], type=click.INT, required=False),
+    click.Option(["--confirm"], is_flag=True, help="Break the pause under way, whichever it is."),
+    _json(),
+    changes=lambda options: options["confirm"] or options["number"] is not None,
+)
+def _interrupt(call: Call, number: int | None, confirm: bool, as_json: bool) -> Answer:
+    """Break the pause under way.
+
+    Names it and its number first: interrupt NUMBER, or interrupt --confirm, raises
+    txwatchdog.Interrupted in the function that makes it. The exit status is 1 if there was nothing
+    to break, or it could not be broken.
+    """
+    done = call.watchdog.interrupt(number, confirm=confirm)
+    text = _dump(done.as_dict()) if as_json else str(done)
+    if done.outcome == "needs confirmation" and not as_json:
+        text = f"this would break {done.pause}\ninterrupt {done.number}, or --confirm, does so"
+    return Answer(text, int(done.is_failure))
 
 
 @_verb(
