@@ -1,6 +1,6 @@
 """A small service with a manhole, for the integration tests: run as a program of its own.
 
-Usage: manhole_service.py KEYS ENDPOINT. Prints one line of JSON when it is ready.
+Usage: manhole_service.py KEYS ENDPOINT [STATEMENT_TIMEOUT]. Prints one line of JSON when it is ready.
 """
 
 from __future__ import annotations
@@ -38,6 +38,21 @@ class Service:
         print("napping", flush=True)
         time.sleep(seconds)
 
+    def hang(self) -> None:
+        """Never return."""
+        print("hangs", file=sys.__stdout__, flush=True)
+        while True:
+            pass
+
+    def swallow(self, words: str, swallowed: type[BaseException]) -> None:
+        """Sleep for ever, and go on though interrupted, as often as there are words."""
+        for word in words:
+            try:
+                time.sleep(1000)
+            except swallowed:
+                print("swallowed", word)
+        time.sleep(1000)
+
     def chatter(self) -> None:
         """Print in the service's own name, now and a little later."""
         reactor.callLater(0, print, "service talks", flush=True)
@@ -70,6 +85,7 @@ manhole = Manhole(
     endpoint=sys.argv[2],
     keys=sys.argv[1],
     namespace={"service": service, "reactor": reactor},
+    statement_timeout=float(sys.argv[3]) if len(sys.argv) > 3 else 30.0,
 )
 
 
