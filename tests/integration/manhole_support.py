@@ -52,14 +52,27 @@ def make_keys(directory: Path, *private: Path) -> Path:
 class ServiceProcess:
     """The service, as a process, and ssh to talk to it."""
 
-    def __init__(self, directory: Path, endpoint: str = "tcp:0:interface=127.0.0.1") -> None:
+    def __init__(
+        self,
+        directory: Path,
+        endpoint: str = "tcp:0:interface=127.0.0.1",
+        statement_timeout: float = 30.0,
+    ) -> None:
         self.directory = directory
         self.key = make_key(directory, "id")
         self.keys = make_keys(directory, self.key)
+        self.operator = self.key.with_suffix(".pub").read_text().split(None, 2)[2].strip()
         self._log = directory / "service.log"
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-u", str(SERVICE), str(self.keys), endpoint],
+                [
+                    sys.executable,
+                    "-u",
+                    str(SERVICE),
+                    str(self.keys),
+                    endpoint,
+                    str(statement_timeout),
+                ],
                 stdout=subprocess.PIPE,
                 stderr=log,
                 env={**os.environ, "PYTHONPATH": str(SOURCE)},

@@ -101,7 +101,7 @@ def test_ctrl_c_again(service: ServiceProcess, terminal: Terminal) -> None:
 def test_code_in_c_is_said_to_run(service: ServiceProcess, terminal: Terminal) -> None:
     """C code that does not come back can't be broken, which is said; it is broken when it does."""
     terminal.type(
-        "key = __import__('hashlib').pbkdf2_hmac('sha256', b'', b'', 6_000_000); print('next')\r"
+        "key = __import__('hashlib').pbkdf2_hmac('sha256', b'', b'', 20_000_000); print('next')\r"
     )
     wait_until_paused(service, f"manhole: {service.operator}")
     terminal.type(CTRL_C)
