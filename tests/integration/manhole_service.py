@@ -1,6 +1,6 @@
 """A small service with a manhole, for the integration tests: run as a program of its own.
 
-Usage: manhole_service.py KEYS ENDPOINT [STATEMENT_TIMEOUT]. Prints one line of JSON when it is ready.
+Usage: manhole_service.py KEYS ENDPOINT [STATEMENT_TIMEOUT]. Prints a line of JSON when it is ready.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ def wait_until_paused(service: ServiceProcess, function: str) -> Any:
 
     def is_paused() -> bool:
         stack.update(data(service, "stack"))
-        return stack["state"] == "paused" and stack["function"] == function
+        return bool(stack["state"] == "paused" and stack["function"] == function)
 
     patiently(is_paused, f"a pause in {function}")
     return stack
@@ -106,7 +106,7 @@ def test_code_in_c_is_said_to_run(service: ServiceProcess, terminal: Terminal) -
     wait_until_paused(service, f"manhole: {service.operator}")
     terminal.type(CTRL_C)
     terminal.expect("not interrupted yet: code in C is running")
-    assert "next" not in terminal.expect("KeyboardInterrupt\r\n")
+    assert "\r\nnext\r\n" not in terminal.expect("KeyboardInterrupt\r\n")
 
 
 def test_a_command_of_a_terminal(service: ServiceProcess) -> None:
