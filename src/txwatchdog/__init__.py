@@ -5,13 +5,24 @@
 the running process that answers while the reactor is stuck.
 """
 
-from txwatchdog.errors import WatchdogError
-from txwatchdog.records import Frame, Function, Offender, Pause, Sample, Stack, Status
+from txwatchdog.errors import Interrupted, WatchdogError
+from txwatchdog.records import (
+    Frame,
+    Function,
+    Interruption,
+    Offender,
+    Pause,
+    Sample,
+    Stack,
+    Status,
+)
 from txwatchdog.watchdog import Watchdog
 
 __all__ = [
     "Frame",
     "Function",
+    "Interrupted",
+    "Interruption",
     "Offender",
     "Pause",
     "Sample",

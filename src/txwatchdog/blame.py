@@ -2,7 +2,8 @@
 
 The innermost frame of application code, above the reactor's dispatch; failing that the innermost
 third-party frame; failing that the callback that the reactor called. Application code is what is
-neither the standard library, nor an installed package, nor Twisted, nor ours.
+neither the standard library, nor an installed package, nor Twisted, nor ours. What was typed in the
+manhole comes before all of these: its operator did whatever it called.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Literal, TypeAlias
 import twisted
 from attrs import frozen
 
+from txwatchdog.operators import SOURCE, operator_of
 from txwatchdog.records import Function, RawStack, Sample
 
 __all__ = [
@@ -27,6 +29,7 @@ __all__ = [
     "cut_own",
     "function_of",
     "here",
+    "is_operators",
     "reactor_frames",
 ]
 
@@ -124,6 +127,11 @@ def blame(stack: RawStack, places: Places | None = None) -> Blame:
     if offender is None:
         return Blame(None, None)
     innermost = called[-1]
+    operator = next(filter(None, (operator_of(code.co_filename) for code in called)), None)
+    if operator is not None:
+        is_own = operator_of(innermost.co_filename) is not None
+        by_operator = Function(f"manhole: {operator}", SOURCE, 1)
+        return Blame(by_operator, None if is_own else innermost.co_name)
     return Blame(function_of(offender), None if innermost is offender else innermost.co_name)
 
 
@@ -177,6 +185,11 @@ def blame_samples(samples: Sequence[Sample]) -> tuple[Blame, Sample | None]:
         key=lambda pair: pair[0].seconds,
     )
     return verdict, culprit
+
+
+def is_operators(offender: Function | None) -> bool:
+    """Whether it is an operator of the manhole who is blamed."""
+    return offender is not None and offender.file == SOURCE
 
 
 def function_of(code: CodeType) -> Function:

@@ -69,6 +69,21 @@ def _seconds(_ctx: click.Context, _param: click.Parameter, value: str) -> float:
     return seconds
 
 
+def _seconds_or_none(_ctx: click.Context, _param: click.Parameter, value: str) -> float:
+    """Return `value` as seconds.
+
+    Raises:
+        click.BadParameter: It is no finite number from zero.
+    """
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = math.nan
+    if not (math.isfinite(seconds) and seconds >= 0):
+        raise click.BadParameter(f"{value!r} is no time: give seconds, such as 30, or 0 for none.")
+    return seconds
+
+
 def _directory(_ctx: click.Context, _param: click.Parameter, value: str) -> Path:
     """Return `value` as the path of a directory, which need not exist yet.
 
@@ -130,7 +145,16 @@ main.add_command(keys_command)
     show_default=True,
     help="How long one turn of the reactor may take before it counts as a pause.",
 )
-def demo(manhole: str, http: str, keys: Path, threshold: float) -> None:
+@click.option(
+    "--statement-timeout",
+    callback=_seconds_or_none,
+    metavar="SECONDS",
+    default="30",
+    show_default=True,
+    help="How long what is typed in the console may take in the reactor's thread before it is "
+    "interrupted; 0 for any time.",
+)
+def demo(manhole: str, http: str, keys: Path, threshold: float, statement_timeout: float) -> None:
     """Run a service that pauses on purpose, watched, with a console.
 
     A small web shop with the bad habits of real services: it queries, sleeps, renders and waits
@@ -144,7 +168,15 @@ def demo(manhole: str, http: str, keys: Path, threshold: float) -> None:
     try:
         from txwatchdog.demo.serve import Options, run_demo
 
-        run_demo(Options(manhole=manhole, http=http, keys=keys, threshold=threshold))
+        run_demo(
+            Options(
+                manhole=manhole,
+                http=http,
+                keys=keys,
+                threshold=threshold,
+                statement_timeout=statement_timeout,
+            )
+        )
     except KeyboardInterrupt:
         pass  # Ctrl-C while it starts, before the reactor took the signal over
     except WatchdogError as error:

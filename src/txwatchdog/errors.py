@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ["DemoError", "KeysError", "ListenError", "ManholeError", "WatchdogError"]
+__all__ = [
+    "DemoError",
+    "Interrupted",
+    "KeysError",
+    "ListenError",
+    "ManholeError",
+    "WatchdogError",
+]
 
 
 class WatchdogError(Exception):
@@ -27,3 +34,12 @@ class ListenError(ManholeError):
 
 class DemoError(WatchdogError):
     """The demo can't be started as asked."""
+
+
+class Interrupted(BaseException):
+    """Raised in the function that paused the reactor, by `Watchdog.interrupt`.
+
+    No `Exception`, so that ``except Exception: pass`` in a loop does not make it go on; and neither
+    `KeyboardInterrupt` nor `SystemExit`, which would end an asyncio reactor. Twisted logs it as any
+    failure of the function that it called, and goes on.
+    """

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from attrs import asdict, field, frozen
 
 from txwatchdog.calls import Calls
+from txwatchdog.operators import SOURCE
 from txwatchdog.origin import Origin
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Frame",
     "Function",
+    "Interruption",
     "Live",
     "Offender",
     "Pause",
@@ -45,6 +47,9 @@ RawStack: TypeAlias = "tuple[tuple[CodeType, int], ...]"
 State: TypeAlias = Literal["off", "idle", "busy", "paused"]
 """What the reactor does: `off` when the watchdog does not look, `idle` while it waits, `busy`
 within the threshold, `paused` beyond it."""
+
+Outcome: TypeAlias = Literal["interrupted", "needs confirmation", "no pause", "refused", "not yet"]
+"""What an interruption came to; see `Interruption`."""
 
 
 def iso(moment: datetime) -> str:
@@ -69,10 +74,10 @@ class Frame:
 
 @frozen
 class Function:
-    """A function that can be blamed.
+    """A function that can be blamed; or an operator, for what was typed in the manhole.
 
     Attributes:
-        function: its name.
+        function: its name; an operator's is `manhole: NAME`, in the file `<manhole>`.
         file: its source file, as its code object names it.
         line: its first line, from 1, so that one function is one thing.
     """
@@ -82,6 +87,8 @@ class Function:
     line: int
 
     def __str__(self) -> str:
+        if self.file == SOURCE:
+            return self.function
         return f"{self.function} ({'/'.join(PurePath(self.file).parts[-2:])}:{self.line})"
 
 
@@ -280,6 +287,7 @@ class Stack:
         offender: the function that would be blamed now; None when idle.
         via: the innermost function's name, where that is another one.
         frames: the reactor thread's stack, outermost call first; empty if no reactor runs.
+        number: when paused, the number that the pause will have.
     """
 
     state: State
@@ -287,6 +295,7 @@ class Stack:
     offender: Function | None
     via: str | None
     frames: tuple[Frame, ...]
+    number: int | None = None
 
     @property
     def summary(self) -> str:
@@ -302,6 +311,7 @@ class Stack:
         return {
             "state": self.state,
             "seconds": self.seconds,
+            "number": self.number,
             "function": self.offender.function if self.offender else None,
             "file": self.offender.file if self.offender else None,
             "line": self.offender.line if self.offender else None,
@@ -376,6 +386,64 @@ class Status:
         if self.last_run:
             lines.append(f"last run    {self.last_run} (see status().last_run.traceback)")
         return "\n".join(lines)
+
+    __repr__ = __str__
+
+
+@frozen(repr=False)
+class Interruption:
+    """What `Watchdog.interrupt` did, or why it did not.
+
+    Attributes:
+        outcome: `interrupted`; `needs confirmation`; `no pause`, there is none under way, or
+            another one than was asked for; `refused`, it can't be done; `not yet`, it goes on.
+        reason: why, where there is something to say beyond that.
+        number: the number that the pause will have; None if there is none.
+        seconds: for how long it had lasted.
+        offender: the function that is blamed so far.
+        via: the innermost function's name, where that is another one.
+    """
+
+    outcome: Outcome
+    reason: str = ""
+    number: int | None = None
+    seconds: float = 0.0
+    offender: Function | None = None
+    via: str | None = None
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether a pause was to be broken off, and has not been; or there was none."""
+        return self.outcome not in {"interrupted", "needs confirmation"}
+
+    @property
+    def pause(self) -> str:
+        """The pause in a few words."""
+        where = blamed(self.offender, self.via)
+        return f"pause {self.number}, {self.seconds:.1f} s {where}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """The record as plain data that `json.dumps` takes."""
+        return {
+            "outcome": self.outcome,
+            "reason": self.reason,
+            "number": self.number,
+            "seconds": self.seconds,
+            "function": self.offender.function if self.offender else None,
+            "file": self.offender.file if self.offender else None,
+            "line": self.offender.line if self.offender else None,
+            "via": self.via,
+        }
+
+    def __str__(self) -> str:
+        if self.number is None:
+            return f"{self.outcome}: {self.reason}"
+        if self.outcome == "needs confirmation":
+            return (
+                f"this would break {self.pause}; interrupt({self.number}) does so, or"
+                " interrupt(confirm=True) whichever pause is under way then"
+            )
+        return f"{self.outcome}: {self.pause}" + (f"; {self.reason}" if self.reason else "")
 
     __repr__ = __str__
 

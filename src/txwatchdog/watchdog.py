@@ -11,20 +11,24 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta, timezone
 from functools import partial
+from types import FrameType
 from typing import Any, cast
 
 from twisted.internet.interfaces import IReactorCore
 from twisted.logger import Logger
 
 from txwatchdog.activity import Activity
-from txwatchdog.blame import Blame, blame, blame_samples
+from txwatchdog.blame import Blame, blame, blame_samples, is_operators
 from txwatchdog.causes import UNBLAMED, Verdict
 from txwatchdog.detector import Detector
+from txwatchdog.errors import Interrupted
+from txwatchdog.interrupting import Breaker, Request, asking, handlers_of_signals, objection
 from txwatchdog.ledger import ORDERS, RECENT, Ledger
 from txwatchdog.pauselog import PauseLog
 from txwatchdog.probe import Probe, Tick, probe_for
 from txwatchdog.reactor import ReactorThread, WatchedReactor
 from txwatchdog.records import (
+    Interruption,
     Live,
     Pause,
     Sample,
@@ -49,6 +53,9 @@ RINGS = (("thread", "sigalrm"), ("thread",), ("sigalrm",))
 
 JOIN_SECONDS = 1.0
 """How long `stop` waits for the watch thread, which an observer may hold up."""
+
+INTERRUPT_SECONDS = 1.0
+"""How long `interrupt` tries, and waits for the pause's end."""
 
 _log = Logger(namespace="txwatchdog")
 
@@ -108,12 +115,18 @@ class Watchdog:
         self._probe: Probe | None = None
         self._watch: WatchThread | None = None
         self._original: OriginalMethod | None = None
-        self._retired: list[Alarm] = []  # those whose signal only the main thread can give back
+        # Those whose signal only the main thread can give back.
+        self._retired: list[Alarm | Breaker] = []
+        self.breaker = Breaker()
         self._undo: list[Callable[[], None]] = []
         # Replaced, never changed, so that a ring can iterate over it while someone subscribes.
         self._subscribing = threading.Lock()
         self._observers: tuple[Callable[[Pause], object], ...] = ()
         self._pauses = 0  # written by the one thread that records pauses
+        # Pauses that have ended, recorded or not yet, and the latest one's tick. Written by the
+        # reactor's thread, and by whoever starts while none of ours runs.
+        self._ended_pauses = 0
+        self._ended_ns = 0
         # When the numbers begin: all of a tick's counters only ever grow.
         self._base_busy_ns = self._base_ticks = 0
         self._on_ns = 0  # for how long it has been on since then, without the present spell
@@ -138,6 +151,7 @@ class Watchdog:
             self._running = True
             self._starts += 1
             self._on_since_ns = time.monotonic_ns()
+            self._ended_pauses = self._pauses
             if self._ledger.since is None:
                 self._ledger.reset()
             self._tick.busy_since_ns = 0
@@ -184,6 +198,9 @@ class Watchdog:
             self._on_ns += time.monotonic_ns() - self._on_since_ns
             while self._undo:
                 self._undo.pop()()
+            breaker, self.breaker = self.breaker, Breaker()
+            breaker.disable()
+            self._retire(breaker)
             probe, self._probe = self._probe, None
             watch, self._watch = self._watch, None
             original, self._original = self._original, None
@@ -194,6 +211,7 @@ class Watchdog:
                 if self._box is not None:
                     self._box.close()
                 if watch.alarm is not None:
+                    watch.alarm.disarm()
                     self._retire(watch.alarm)
             if original is not None:
                 original.alarm.disarm()
@@ -207,6 +225,7 @@ class Watchdog:
             if not self._running or start != self._starts:
                 return  # it was on its way here, or waited for the switch, as we were stopped
             self._remove_retired()
+            self.breaker.install()
             trigger = self.reactor.addSystemEventTrigger("after", "shutdown", self.stop)
             self._undo.append(lambda: self._forget_trigger(trigger))
             if self._watch is not None:
@@ -223,10 +242,9 @@ class Watchdog:
             if self._original is not None:
                 self._original.start()
 
-    def _retire(self, alarm: Alarm) -> None:
-        """Give `alarm`'s signal back, at the latest when it is wanted again."""
-        alarm.disarm()
-        self._retired.append(alarm)
+    def _retire(self, holder: Alarm | Breaker) -> None:
+        """Give its signal back, at the latest when it is wanted again."""
+        self._retired.append(holder)
         self._thread.soon(self._remove_retired)
 
     def _remove_retired(self) -> None:
@@ -255,6 +273,69 @@ class Watchdog:
     def _is_waiting(self, ident: int) -> bool:
         frame = sys._current_frames().get(ident)
         return frame is None or self._probe is None or self._probe.is_waiting(frame)
+
+    # -- breaking a pause ---------------------------------------------------------------------
+
+    def interrupt(self, number: int | None = None, *, confirm: bool = False) -> Interruption:
+        """Break the pause under way: raise `Interrupted` in the function that makes it.
+
+        It is raised in the reactor's thread while that very turn of the reactor lasts, in code of
+        the application or what that called, never in the reactor's own. Tries for a second. Code
+        in C that does not come back to Python can't be broken, nor can what swallows it.
+
+        Args:
+            number: the pause's number, as `stack()` and this without arguments tell it.
+            confirm: break the one under way, whichever it is. Without either nothing is broken.
+
+        Returns:
+            what it broke, would break, or why it did not; prints well.
+
+        Raises:
+            ValueError: `number` is not a number.
+        """
+        _check_number(number)
+        tick_ns = self._tick.busy_since_ns
+        stack = self.stack()
+        if stack.number is None or self._tick.busy_since_ns != tick_ns:
+            return Interruption("no pause", stack.summary)
+        found = partial(
+            Interruption,
+            number=stack.number,
+            seconds=stack.seconds,
+            offender=stack.offender,
+            via=stack.via,
+        )
+        if number not in {None, stack.number}:
+            return found("no pause", f"pause {number}, which was asked for, is not under way")
+        if number is None and not confirm:
+            return found("needs confirmation")
+        if self._thread.is_current:
+            return found("refused", "this is the reactor's thread, in which it was called")
+        if (why_off := self.breaker.why_off) is not None:
+            return found("refused", why_off)
+        return self._break(tick_ns, found)
+
+    def _break(self, tick_ns: int, found: Callable[..., Interruption]) -> Interruption:
+        tick, handlers = self._tick, handlers_of_signals()
+        who = asking.get() or f"thread {threading.current_thread().name}"
+        message = f"{found('interrupted').pause}, was interrupted by {who}"
+
+        def judge(frames: list[FrameType]) -> BaseException | str:
+            if tick.busy_since_ns != tick_ns:
+                return "it has ended"
+            calls = [(frame.f_code.co_name, frame.f_code.co_filename) for frame in frames]
+            why_not = objection(calls, is_handler=lambda i: frames[i].f_code in handlers)
+            return Interrupted(message) if why_not is None else why_not
+
+        request, breaker = Request(judge), self.breaker
+        breaker.post(request)
+        try:
+            breaker.press(request, INTERRUPT_SECONDS, lambda: tick.busy_since_ns != tick_ns)
+        finally:
+            raised = not breaker.withdraw(request)
+        if tick.busy_since_ns != tick_ns:
+            return found("interrupted") if raised else found("no pause", "it ended by itself")
+        return found("not yet", request.why_not)
 
     # -- settings -----------------------------------------------------------------------------
 
@@ -413,7 +494,8 @@ class Watchdog:
         state, seconds = self._state()
         raw = read_stack(frame)
         verdict = Blame(None, None) if state == "idle" else blame(raw)
-        return Stack(state, seconds, verdict.offender, verdict.via, resolve(raw))
+        number = self._number_under_way() if state == "paused" else None
+        return Stack(state, seconds, verdict.offender, verdict.via, resolve(raw), number)
 
     def status(self) -> Status:
         """What the watchdog does, and what it costs."""
@@ -490,11 +572,18 @@ class Watchdog:
     def _over(self, since_ns: int, took_ns: int) -> None:
         """A tick was a pause. The reactor's thread calls it, at the tick's end."""
         if (watch := self._watch) is not None:
-            watch.over(since_ns, took_ns)
+            self._ended_ns = since_ns
+            self._ended_pauses += watch.over(since_ns, took_ns)
         elif self._original is not None:
             # Without a thread nobody reads the clocks, so the cause stays unknown.
             samples = self._detector.end(since_ns, since_ns + took_ns)
             self._finish(since_ns, samples, took_ns, Verdict())
+            self._ended_pauses = self._pauses
+
+    def _number_under_way(self) -> int:
+        """The number that the pause under way will have."""
+        # Those that wait to be recorded come first; the reactor's thread counts them as they end.
+        return self._ended_pauses + (self._ended_ns != self._tick.busy_since_ns)
 
     def _finish(
         self, since_ns: int, samples: tuple[Sample, ...], took_ns: int, why: Verdict
@@ -502,8 +591,10 @@ class Watchdog:
         """Record a pause that has ended. In the watch thread, or the original method's."""
         who, culprit = blame_samples(samples)
         if who.offender is None and not self._counts_unseen():
+            # It has had its number, in a heartbeat's case, when it ended.
+            self._pauses += self._original is None
             return
-        if why.cause in UNBLAMED:
+        if why.cause in UNBLAMED and not is_operators(who.offender):
             who = Blame(None, None)
         self._pauses += 1
         ago = timedelta(microseconds=(time.monotonic_ns() - since_ns) / 1000)
@@ -578,3 +669,8 @@ def _nanoseconds(seconds: float) -> int:
 def _check_count(n: Any) -> None:
     if not isinstance(n, int) or isinstance(n, bool) or n < 0:
         raise ValueError(f"n must be a whole number from 0, not {n!r}")
+
+
+def _check_number(number: Any) -> None:
+    if number is not None and (not isinstance(number, int) or isinstance(number, bool)):
+        raise ValueError(f"number must be a pause's number, not {number!r}")

@@ -1,7 +1,7 @@
 """A small service with a manhole, for the integration tests: run as a program of its own.
 
-Usage: manhole_service.py KEYS ENDPOINT [REACTOR [LIMITS, as JSON]]. Prints one line of JSON when it
-is ready.
+Usage: manhole_service.py KEYS ENDPOINT [REACTOR [OPTIONS, as JSON]]. Prints one line of JSON when
+it is ready. The options are those of `Limits`, and `statement_timeout`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from txwatchdog.manhole import Limits, Manhole
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
-reactor: Any = install_reactor((*sys.argv, "epoll")[3])
+KEYS, ENDPOINT, REACTOR, OPTIONS = (*sys.argv[1:], *("epoll", "{}")[len(sys.argv) - 3 :])
+
+reactor: Any = install_reactor(REACTOR)
 
 
 class Service:
@@ -38,6 +40,21 @@ class Service:
     def fetch_user(self, seconds: float) -> None:
         print("napping", flush=True)
         time.sleep(seconds)
+
+    def hang(self) -> None:
+        """Never return."""
+        print("hangs", file=sys.__stdout__, flush=True)
+        while True:
+            pass
+
+    def swallow(self, words: str, swallowed: type[BaseException]) -> None:
+        """Sleep for ever, and go on though interrupted, as often as there are words."""
+        for word in words:
+            try:
+                time.sleep(1000)
+            except swallowed:
+                print("swallowed", word)
+        time.sleep(1000)
 
     def chatter(self) -> None:
         """Print in the service's own name, now and a little later."""
@@ -77,13 +94,16 @@ class Service:
 
 
 service = Service()
+options = json.loads(OPTIONS)
+statement_timeout = options.pop("statement_timeout", 30.0)
 watchdog = Watchdog(reactor, threshold=0.2)
 manhole = Manhole(
     watchdog,
-    endpoint=sys.argv[2],
-    keys=sys.argv[1],
+    endpoint=ENDPOINT,
+    keys=KEYS,
     namespace={"service": service, "reactor": reactor},
-    limits=Limits(**json.loads(sys.argv[4])) if len(sys.argv) > 4 else None,
+    limits=Limits(**options),
+    statement_timeout=statement_timeout,
 )
 
 

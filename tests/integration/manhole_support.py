@@ -57,11 +57,12 @@ class ServiceProcess:
         directory: Path,
         endpoint: str = "tcp:0:interface=127.0.0.1",
         reactor: str = "epoll",
-        **limits: Any,
+        **options: Any,
     ) -> None:
         self.directory = directory
         self.key = make_key(directory, "id")
         self.keys = make_keys(directory, self.key)
+        self.operator = self.key.with_suffix(".pub").read_text().split(None, 2)[2].strip()
         self._log = directory / "service.log"
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -72,7 +73,7 @@ class ServiceProcess:
                     str(self.keys),
                     endpoint,
                     reactor,
-                    json.dumps(limits),
+                    json.dumps(options),
                 ],
                 stdout=subprocess.PIPE,
                 bufsize=0,  # or lines wait in a buffer, where select() does not see them

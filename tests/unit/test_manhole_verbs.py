@@ -165,7 +165,7 @@ def _watchdog() -> Watchdog:
 def _say(dog: Watchdog, line: str, **settings: Any) -> str:
     order = read_order(line)
     assert isinstance(order, Order)
-    return order.carry_out(Call(dog, **settings))
+    return order.carry_out(Call(dog, **settings)).text
 
 
 def test_top_as_text_and_as_json() -> None:

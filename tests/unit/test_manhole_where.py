@@ -61,7 +61,6 @@ def test_these_run_at_once(source: str) -> None:
         "watchdog.__class__",
         "watchdog.stack.__self__",
         "watchdog.stack().__class__",
-        "watchdog.interrupt()",
         "watchdog.rings = ()",
         "watchdog.stop = None",
         "del watchdog.threshold",

@@ -52,12 +52,14 @@ class Options:
         http: The pages' endpoint.
         keys: The console's keys.
         threshold: The watchdog's, in seconds.
+        statement_timeout: The console's, in seconds; 0 for none.
     """
 
     manhole: str
     http: str
     keys: Path
     threshold: float
+    statement_timeout: float = 30.0
 
 
 def run_demo(options: Options) -> None:
@@ -121,6 +123,7 @@ class _Demo:
             endpoint=options.manhole,
             keys=str(options.keys),
             namespace={"service": shop, "site": site},
+            statement_timeout=options.statement_timeout,
         )
         self._manhole.start()
 

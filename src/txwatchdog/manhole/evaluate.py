@@ -22,7 +22,9 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
+from txwatchdog import interrupting
 from txwatchdog.manhole.where import runs_at_once
+from txwatchdog.operators import source_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -62,6 +64,7 @@ class Outcome:
         message: What a `SystemExit` with a text says.
         shown: The value to be shown, if it gave one and it has not been shown yet.
         waits: The statement, if it waits for something; it is to be concluded when that has ended.
+        interrupted: Whether what it raised is that it was interrupted.
     """
 
     traceback: traceback.TracebackException | None = None
@@ -69,6 +72,7 @@ class Outcome:
     message: str = ""
     shown: Node | Drawn | None = None
     waits: Statement | None = None
+    interrupted: bool = False
 
     @property
     def stops(self) -> bool:
@@ -102,10 +106,12 @@ class Interpreter:
     Args:
         watchdog: Bound to the name ``watchdog``.
         namespace: The names to begin with; copied.
+        operator: Whose statements they are, for tracebacks and for the blame.
     """
 
-    def __init__(self, watchdog: Any, namespace: Mapping[str, Any]) -> None:
+    def __init__(self, watchdog: Any, namespace: Mapping[str, Any], operator: str = "") -> None:
         self._watchdog = watchdog
+        self._operator = operator
         # A copy: exit() and the like must not do to the service what they do to a program.
         self._builtins = {**vars(builtins), **_harmless_builtins()}
         self.namespace: dict[str, Any] = {
@@ -130,7 +136,7 @@ class Interpreter:
             SyntaxError: And whatever else Python's compiler raises on odd sources (`ValueError`,
                 `OverflowError`, `RecursionError`, `MemoryError`).
         """
-        filename = _register(source)
+        filename = _register(source, self._operator)
         # One flag set for all of a session, as in any console: `from __future__` stays in force.
         tree = compile(
             source, filename, "exec", ast.PyCF_ONLY_AST | self._future_flags, dont_inherit=True
@@ -283,7 +289,12 @@ def _first(entry: TracebackType | None, is_wanted: Callable[[str], bool]) -> Tra
 def _leave_out_ours(text: traceback.TracebackException | None) -> None:
     """Take the manhole's own frames out of a traceback, and out of those that led to it."""
     if text is not None:
-        text.stack[:] = [frame for frame in text.stack if not frame.filename.startswith(_MANHOLE)]
+        # What interrupts a statement is raised by a signal's handler, in the line that it meets.
+        text.stack[:] = [
+            frame
+            for frame in text.stack
+            if not frame.filename.startswith(_MANHOLE) and frame.filename != interrupting.__file__
+        ]
         _leave_out_ours(text.__cause__)
         _leave_out_ours(text.__context__)
 
@@ -302,9 +313,9 @@ def left(leaving: SystemExit) -> Outcome:
     return Outcome(status=1, message=str(code))
 
 
-def _register(source: str) -> str:
+def _register(source: str, operator: str) -> str:
     """Name an input, and keep its lines where tracebacks look for them."""
-    filename = f"<manhole {next(_numbers)}>"
+    filename = source_name(operator, next(_numbers))
     lines = [line + "\n" for line in source.splitlines()]
     with _sources_lock:
         # Without a time of change linecache never looks for such a file on the disk.

@@ -51,3 +51,8 @@ class Operator:
     address: str = ""
     command: str | None = None
     has_pty: bool = True
+
+    @property
+    def name(self) -> str:
+        """Who it is: as the key's comment says, or else the client."""
+        return self.comment or self.user

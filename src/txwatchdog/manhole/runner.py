@@ -8,14 +8,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import functools
 import os
 import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 
+from txwatchdog.interrupting import asking
 from txwatchdog.manhole.evaluate import Errand, Interpreter, Outcome, trace
+from txwatchdog.manhole.grip import Grip
 from txwatchdog.manhole.notice import Notice
 from txwatchdog.manhole.output import Capture, routed
 from txwatchdog.manhole.roles import FULL
@@ -24,6 +27,7 @@ from txwatchdog.manhole.statement import Statement
 from txwatchdog.manhole.values import Node
 from txwatchdog.manhole.verbs.lines import is_file_copy, verb_line
 from txwatchdog.manhole.worker import in_worker
+from txwatchdog.operators import tidy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -47,7 +51,8 @@ class Ending:
     """How an input ended.
 
     Attributes:
-        status: The exit status: 0, 1 if it raised, what ``exit()`` was given, 130 if given up.
+        status: The exit status: 0, 1 if it raised, what ``exit()`` was given, 130 if given up or
+            interrupted by the operator.
         leaves: Whether it asked to end the session.
     """
 
@@ -62,23 +67,29 @@ class Runner:
         watchdog: Bound to ``watchdog``, and asked where the reactor stands.
         namespace: What the operator begins with.
         channel: The session's.
+        statement_timeout: Seconds that a statement may take in the reactor's thread; 0: any.
 
     Raises:
         PermissionError: The operator's role does not allow Python.
     """
 
     def __init__(
-        self, watchdog: Any, namespace: Mapping[str, Any], channel: SessionChannel
+        self,
+        watchdog: Any,
+        namespace: Mapping[str, Any],
+        channel: SessionChannel,
+        statement_timeout: float = 0.0,
     ) -> None:
         if channel.operator.role != FULL:
             # Whoever comes here has been sent the wrong way; it must not be a way in.
             raise PermissionError(f"the role {channel.operator.role} does not allow Python")
         self.watchdog = watchdog
+        self._timeout = statement_timeout
         self._reactor = watchdog.reactor
         self._channel = channel
         self._interrupted = asyncio.Event()
         self._was_cancelled = False  # Ctrl-C, while the input that runs waited
-        self.interpreter = Interpreter(watchdog, namespace)
+        self.interpreter = Interpreter(watchdog, namespace, channel.operator.name)
         self.outlet: Outlet = channel.outlet
 
     def interrupt(self) -> None:
@@ -169,37 +180,64 @@ class Runner:
             except RuntimeError:
                 return  # the manhole has ended meanwhile
 
-        errand = Errand(work, notice.remove, on_ended)
+        grip = Grip(self.watchdog.breaker, self._timeout, self._say)
+        errand = Errand(functools.partial(grip.hold, work), notice.remove, on_ended)
         errand.send(self._reactor)
         try:
-            await self._wait(errand, ended, notice)
+            await self._wait(errand, ended, notice, grip)
         except asyncio.CancelledError:
-            errand.withdraw()  # the client has gone
+            # The client has gone.
+            if not errand.withdraw():
+                grip.outlive(ended)
             raise
         finally:
             notice.remove()
+        grip.release()
         if ended.done():
-            return ended.result()
+            outcome = ended.result()
+            if outcome.interrupted and grip.verdict is not None:
+                self._say(grip.verdict)
+                return evolve(outcome, interrupted=False)
+            return outcome
         if errand.withdraw():
-            self.outlet.write("given up: the statement had not begun, and will not run\n", STDERR)
+            self._say("given up: the statement had not begun, and will not run")
         else:
-            self.outlet.write(
-                "given up: the statement has begun, and goes on in the reactor's thread\n", STDERR
+            self._say(
+                "given up: the statement has begun, and goes on in the reactor's thread; it can't"
+                f" be interrupted: {grip.why_not}"
             )
         return None
 
-    async def _wait(self, errand: Errand, ended: asyncio.Future[Outcome], notice: Notice) -> None:
-        """Wait until the errand has ended or the operator interrupts."""
+    def _say(self, line: str) -> None:
+        self.outlet.write(line + "\n", STDERR)
+
+    async def _wait(
+        self, errand: Errand, ended: asyncio.Future[Outcome], notice: Notice, grip: Grip
+    ) -> None:
+        """Wait until the errand has ended, or the operator does not want to wait for it to begin.
+
+        Once it has begun, Ctrl-C breaks it off, which may take a while; and so does its timeout.
+        """
         interrupted = asyncio.ensure_future(self._interrupted.wait())
         patience = _SOON
         try:
             while True:
                 either: set[asyncio.Future[Any]] = {ended, interrupted}
                 done, _ = await asyncio.wait(
-                    either, timeout=patience, return_when=asyncio.FIRST_COMPLETED
+                    either,
+                    timeout=min(patience, grip.seconds_left),
+                    return_when=asyncio.FIRST_COMPLETED,
                 )
-                if done:
+                if ended in done:
                     return
+                if interrupted in done:
+                    if errand.withdraw() or grip.why_not is not None:
+                        return
+                    self._interrupted.clear()
+                    interrupted = asyncio.ensure_future(self._interrupted.wait())
+                    grip.press()
+                elif not grip.seconds_left:
+                    grip.time_is_up()
                 if not errand.has_begun:
                     notice.show(self.state(), "Ctrl-C gives up waiting", "waiting: ")
                 patience = _REFRESH
@@ -296,14 +334,19 @@ class Runner:
             except Exception as error:
                 text = f"a traceback that cannot be shown: {error!r}\n"
             self.outlet.write(text, STDERR)
-            return Ending(1)
+            return Ending(INTERRUPTED if outcome.interrupted else 1)
         if outcome.message:
             self.outlet.write(outcome.message + "\n", STDERR)
         return Ending(outcome.status or 0, leaves=True)
 
 
 async def run_session(
-    channel: SessionChannel, command: bytes | None, watchdog: Any, namespace: Mapping[str, Any]
+    channel: SessionChannel,
+    command: bytes | None,
+    watchdog: Any,
+    namespace: Mapping[str, Any],
+    *,
+    statement_timeout: float = 0.0,
 ) -> int:
     """Be one session, from its first byte to its last.
 
@@ -312,15 +355,17 @@ async def run_session(
         command: What ``exec`` asks for; None for a shell.
         watchdog: The operator's.
         namespace: What the operator begins with.
+        statement_timeout: Seconds that a statement may take in the reactor's thread; 0: any.
 
     Returns:
         The exit status for the client.
     """
+    asking.set(f"manhole: {tidy(channel.operator.name)}")
     if channel.operator.role != FULL:
         from txwatchdog.manhole.restricted import run_restricted
 
         return await run_restricted(channel, command, watchdog)
-    runner = Runner(watchdog, namespace, channel)
+    runner = Runner(watchdog, namespace, channel, statement_timeout)
     channel.on_interrupt = runner.interrupt
     session = asyncio.current_task()
     assert session is not None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import math
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,6 +57,11 @@ class Manhole:
             directory itself, are made at the first start.
         namespace: The names that each operator begins with, beside ``watchdog``.
         limits: How much of it anyone may have; None for the defaults.
+        statement_timeout: Seconds after which a statement that runs in the reactor's thread is
+            interrupted; 0 for never.
+
+    Raises:
+        ValueError: `statement_timeout` is no number of seconds.
     """
 
     def __init__(
@@ -65,7 +71,14 @@ class Manhole:
         keys: str | os.PathLike[str] = "keys",
         namespace: Mapping[str, Any] | None = None,
         limits: Limits | None = None,
+        *,
+        statement_timeout: float = 30.0,
     ) -> None:
+        if not (math.isfinite(statement_timeout) and statement_timeout >= 0):
+            raise ValueError(
+                f"statement_timeout must be a number of seconds, or 0, not {statement_timeout!r}"
+            )
+        self._statement_timeout = statement_timeout
         self._watchdog = watchdog
         self._reactor = watchdog.reactor
         self._endpoint = endpoint
@@ -104,7 +117,13 @@ class Manhole:
         host_key = keyring.load()
         listening = bind(self._endpoint)
         server = self._server = _Server(
-            self._watchdog, listening, host_key, keyring, self._namespace, limits=self._limits
+            self._watchdog,
+            listening,
+            host_key,
+            keyring,
+            namespace=self._namespace,
+            limits=self._limits,
+            statement_timeout=self._statement_timeout,
         )
         self._shutdown_trigger = self._reactor.addSystemEventTrigger(
             "before", "shutdown", self._shut_down
@@ -187,6 +206,7 @@ class _Server:
         keyring: Who gets in.
         namespace: What operators begin with.
         limits: How much anyone may have.
+        statement_timeout: For their statements.
     """
 
     def __init__(
@@ -195,9 +215,10 @@ class _Server:
         listening: socket.socket,
         host_key: Key,
         keyring: Keyring,
-        namespace: Mapping[str, Any],
         *,
+        namespace: Mapping[str, Any],
         limits: Limits,
+        statement_timeout: float,
     ) -> None:
         self._watchdog = watchdog
         self._reactor = watchdog.reactor
@@ -206,6 +227,7 @@ class _Server:
         self._keyring = keyring
         self._namespace = namespace
         self._limits = limits
+        self._statement_timeout = statement_timeout
         self.address: IAddress | None = address_of(listening)
         self.waiting: list[Deferred[None]] = []
         """To be fired at the end; only the reactor's thread touches it."""
@@ -287,7 +309,13 @@ class _Server:
         from txwatchdog.manhole.ssh import Factory
 
         def begin(channel: SessionChannel, command: bytes | None) -> Coroutine[Any, Any, int]:
-            return run_session(channel, command, self._watchdog, self._namespace)
+            return run_session(
+                channel,
+                command,
+                self._watchdog,
+                self._namespace,
+                statement_timeout=self._statement_timeout,
+            )
 
         clock = Clock(loop)
         strangers = Strangers(clock)

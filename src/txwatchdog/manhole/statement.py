@@ -5,6 +5,7 @@ from __future__ import annotations
 import types
 from typing import TYPE_CHECKING, Any
 
+from txwatchdog.errors import Interrupted
 from txwatchdog.manhole.evaluate import Drawn, Outcome, left, trace
 from txwatchdog.manhole.output import Capture, Turn
 from txwatchdog.manhole.timers import carry_timers
@@ -152,7 +153,10 @@ class Statement:
             return left(error)
         self._interpreter.keep_raised(error)
         step = self._step
-        return Outcome(traceback=trace(error, step.code.co_filename, step.node.lineno))
+        return Outcome(
+            traceback=trace(error, step.code.co_filename, step.node.lineno),
+            interrupted=isinstance(error, (KeyboardInterrupt, Interrupted)),
+        )
 
     def _display(self, value: object) -> None:
         """Take the value of an expression: called as ``sys.displayhook``."""

@@ -34,6 +34,7 @@ _VERBS = frozenset(
         "activity",
         "live",
         "reset",
+        "interrupt",
     }
 )
 """The watchdog's thread-safe public names. Not ``reactor``, and not ``on_pause``, whose callback

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Literal, TypeAlias
 
-__all__ = ["CLOCKS", "Alarm", "Clock"]
+__all__ = ["CLOCKS", "Alarm", "Clock", "described"]
 
 Clock: TypeAlias = Literal["real", "virtual", "prof"]
 
@@ -71,7 +71,7 @@ class Alarm:
                 "off: signals reach the main thread only, and the reactor runs elsewhere"
             )
         elif (holder := signal.getsignal(self._signal)) is not signal.SIG_DFL:
-            self._why_off = f"off: {name} has a handler already, {_described(holder)}"
+            self._why_off = f"off: {name} has a handler already, {described(holder)}"
         elif signal.getitimer(self._timer)[0]:
             self._why_off = f"off: the timer of {name} is already running"
         else:
@@ -126,7 +126,8 @@ class Alarm:
             pass
 
 
-def _described(handler: object) -> str:
+def described(handler: object) -> str:
+    """What stands where a signal's handler of ours would: for a sentence that says so."""
     if handler is signal.SIG_IGN:
         return "it is ignored"
     return "set from C" if handler is None else repr(handler)

@@ -161,13 +161,19 @@ class WatchThread:
         except RuntimeError:
             pass  # a wake-up is already under way
 
-    def over(self, since_ns: int, took_ns: int) -> None:
-        """A tick was a pause. The reactor's thread calls it, at the tick's end."""
-        if len(self._over) < WAITING_PAUSES:
+    def over(self, since_ns: int, took_ns: int) -> bool:
+        """A tick was a pause. The reactor's thread calls it, at the tick's end.
+
+        Returns:
+            whether it will be recorded: not if too many wait for that.
+        """
+        kept = len(self._over) < WAITING_PAUSES
+        if kept:
             self._over.append((since_ns, took_ns, self._tick.busy_ns - took_ns))
         else:
             self.lost += 1
         self.wake()
+        return kept
 
     def _run(self) -> None:
         self._lateness = Lateness()

@@ -35,6 +35,7 @@ NAMES = (
     "start",
     "stop",
     "reset",
+    "interrupt",
     "python",
     "help",
 )

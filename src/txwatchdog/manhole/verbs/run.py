@@ -8,6 +8,7 @@ Neither another session nor Ctrl-C has to wait for that.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import traceback
 from typing import TYPE_CHECKING, Any
 
@@ -90,8 +91,8 @@ class Verbs:
             line: From `lines.verb_line`.
 
         Returns:
-            The exit status: 0, 1 if it raised, 2 if it can't be understood or the operator's role
-            does not allow it, 130 if given up.
+            The exit status: 0, 1 if it raised or failed, 2 if it can't be understood or the
+            operator's role does not allow it, 130 if given up.
         """
         self._interrupted.clear()
         try:
@@ -119,7 +120,8 @@ class Verbs:
         )
         if not self._in_console:
             heed_ctrl_c(self._channel, self.interrupt)
-        text = in_worker(lambda: order.carry_out(call))
+        context = contextvars.copy_context()  # which says who asks
+        text = in_worker(lambda: context.run(order.carry_out, call))
         interrupted = asyncio.ensure_future(self._interrupted.wait())
         try:
             either: set[asyncio.Future[Any]] = {text, interrupted}
@@ -132,8 +134,9 @@ class Verbs:
             return self._complain(f"{order.verb.name}: given up", INTERRUPTED)
         error = text.exception()
         if error is None:
-            self._outlet.write(text.result() + "\n")
-            return 0
+            answer = text.result()
+            self._outlet.write(answer.text + "\n")
+            return answer.status
         return self._complain("".join(traceback.format_exception(error)).rstrip("\n"), RAISED)
 
     async def _on_terminal(self) -> int:

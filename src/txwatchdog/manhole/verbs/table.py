@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 import click
@@ -20,7 +20,7 @@ from txwatchdog.records import iso
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["VERBS", "Call", "Order", "UsageError", "Verb", "read_order"]
+__all__ = ["VERBS", "Answer", "Call", "Order", "UsageError", "Verb", "read_order"]
 
 FORMATS = ("collapsed", "speedscope", "json")  # of `exports.FORMATS`, which is dear to import
 WIDTH = 80  # columns of help texts
@@ -48,19 +48,33 @@ class Call:
 
 
 @frozen
+class Answer:
+    """What a verb came to, if not plainly what it was asked for.
+
+    Attributes:
+        text: To be printed.
+        status: The exit status.
+    """
+
+    text: str
+    status: int = 0
+
+
+@frozen
 class Verb:
     """One verb.
 
     Attributes:
         command: Reads its options.
-        act: Called in any thread with a `Call` and the options; returns the text to be printed.
+        act: Called in any thread with a `Call` and the options; returns the text to be printed,
+            or an `Answer`.
         role_for: Says of its options which role carrying them out takes, at least; without
             options, which role it takes to use the verb at all.
         place: What it needs: ``terminal`` and ``stdin`` are for the session to arrange.
     """
 
     command: click.Command
-    act: Callable[..., str]
+    act: Callable[..., str | Answer]
     role_for: Callable[[Mapping[str, Any]], str]
     place: str = "anywhere"
 
@@ -87,13 +101,14 @@ class Order:
         """The least role that carrying it out takes."""
         return self.verb.role_for(self.options)
 
-    def carry_out(self, call: Call) -> str:
+    def carry_out(self, call: Call) -> Answer:
         """Do it, in any thread.
 
         Returns:
-            The text to be printed, without its last line feed.
+            The text to be printed, without its last line feed; and the exit status.
         """
-        return self.verb.act(call, **self.options)
+        answer = self.verb.act(call, **self.options)
+        return Answer(answer) if isinstance(answer, str) else answer
 
 
 def read_order(line: str) -> Order | str:
@@ -139,17 +154,20 @@ VERBS: dict[str, Verb] = {}
 """All verbs, by name."""
 
 
+Act = TypeVar("Act", bound="Callable[..., str | Answer]")
+
+
 def _verb(
     name: str,
     *params: click.Parameter,
     role: str | Callable[[Mapping[str, Any]], str],
     place: str = "anywhere",
     settings: Mapping[str, Any] | None = None,
-) -> Callable[[Callable[..., str]], Callable[..., str]]:
+) -> Callable[[Act], Act]:
     """Declare a verb; its docstring is its help. Which role it takes is nobody's guess."""
     role_for = (lambda _options: role) if isinstance(role, str) else role
 
-    def declare(act: Callable[..., str]) -> Callable[..., str]:
+    def declare(act: Act) -> Act:
         about = click.Option(
             ["--help", "-h"],
             is_flag=True,
@@ -352,6 +370,27 @@ def _reset(call: Call) -> str:
     """Forget all pauses; count anew."""
     call.watchdog.reset()
     return "all pauses forgotten"
+
+
+@_verb(
+    "interrupt",
+    click.Argument(["number"], type=click.INT, required=False),
+    click.Option(["--confirm"], is_flag=True, help="Break the pause under way, whichever it is."),
+    _json(),
+    role=TUNE,
+)
+def _interrupt(call: Call, number: int | None, confirm: bool, as_json: bool) -> Answer:
+    """Break the pause under way.
+
+    Names it and its number first: interrupt NUMBER, or interrupt --confirm, raises
+    txwatchdog.Interrupted in the function that makes it. The exit status is 1 if there was nothing
+    to break, or it could not be broken.
+    """
+    done = call.watchdog.interrupt(number, confirm=confirm)
+    text = _dump(done.as_dict()) if as_json else str(done)
+    if done.outcome == "needs confirmation" and not as_json:
+        text = f"this would break {done.pause}\ninterrupt {done.number}, or --confirm, does so"
+    return Answer(text, int(done.is_failure))
 
 
 @_verb(
