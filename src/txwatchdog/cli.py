@@ -126,7 +126,14 @@ def main() -> None:
     show_default=True,
     help="How long one turn of the reactor may take before it counts as a pause.",
 )
-def demo(manhole: str, http: str, keys: Path, threshold: float) -> None:
+@click.option(
+    "--history/--no-history",
+    default=True,
+    show_default=True,
+    help="Keep what is typed in the console, for each key in a file of its own in the keys "
+    "directory.",
+)
+def demo(manhole: str, http: str, keys: Path, threshold: float, history: bool) -> None:
     """Run a service that pauses on purpose, watched, with a console.
 
     A small web shop with the bad habits of real services: it queries, sleeps, renders and waits
@@ -140,7 +147,7 @@ def demo(manhole: str, http: str, keys: Path, threshold: float) -> None:
     try:
         from txwatchdog.demo.serve import Options, run_demo
 
-        run_demo(Options(manhole=manhole, http=http, keys=keys, threshold=threshold))
+        run_demo(Options(manhole, http, keys, threshold, history))
     except KeyboardInterrupt:
         pass  # Ctrl-C while it starts, before the reactor took the signal over
     except WatchdogError as error:

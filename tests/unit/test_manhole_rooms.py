@@ -18,8 +18,8 @@ from prompt_toolkit.keys import Keys
 from txwatchdog.errors import ListenError
 from txwatchdog.manhole.binding import address_of, bind, unbind
 from txwatchdog.manhole.console import is_complete
-from txwatchdog.manhole.editor import ChannelInput
 from txwatchdog.manhole.evaluate import Errand, Interpreter, Outcome, show
+from txwatchdog.manhole.keys import ChannelInput
 from txwatchdog.manhole.output import Outlet
 
 if TYPE_CHECKING:

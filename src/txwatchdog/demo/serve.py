@@ -52,12 +52,14 @@ class Options:
         http: The pages' endpoint.
         keys: The console's keys.
         threshold: The watchdog's, in seconds.
+        history: Whether the console keeps what is typed.
     """
 
     manhole: str
     http: str
     keys: Path
     threshold: float
+    history: bool = True
 
 
 def run_demo(options: Options) -> None:
@@ -121,6 +123,7 @@ class _Demo:
             endpoint=options.manhole,
             keys=str(options.keys),
             namespace={"service": shop, "site": site},
+            history=options.history,
         )
         self._manhole.start()
 

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import os
-import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from txwatchdog.manhole.evaluate import Step
+    from txwatchdog.manhole.history import HistoryFile
     from txwatchdog.manhole.output import Outlet
     from txwatchdog.manhole.session import SessionChannel
 
@@ -223,7 +222,11 @@ class _Notice:
 
 
 async def run_session(
-    channel: SessionChannel, command: bytes | None, watchdog: Any, namespace: Mapping[str, Any]
+    channel: SessionChannel,
+    command: bytes | None,
+    watchdog: Any,
+    namespace: Mapping[str, Any],
+    history: HistoryFile | None = None,
 ) -> int:
     """Be one session, from its first byte to its last.
 
@@ -232,6 +235,7 @@ async def run_session(
         command: What ``exec`` asks for; None for a shell.
         watchdog: The operator's.
         namespace: What the operator begins with.
+        history: Where a console's inputs are kept; None: not beyond the session.
 
     Returns:
         The exit status for the client.
@@ -241,8 +245,7 @@ async def run_session(
     if command is None and channel.terminal is not None:
         from txwatchdog.manhole.console import Console
 
-        banner = _banner(runner.state())
-        return await Console(channel, runner, banner).interact()
+        return await Console(channel, runner, history).interact()
     if command is None:
         source = await read_script(channel, runner.outlet)
     else:
@@ -304,11 +307,3 @@ def heed_ctrl_c(channel: SessionChannel, interrupt: Callable[[], None]) -> None:
     on_terminal = channel.terminal is not None
     channel.on_interrupt = interrupt
     channel.listen(lambda data: interrupt() if on_terminal and CTRL_C in data else None)
-
-
-def _banner(state: str) -> str:
-    program = os.path.basename(sys.argv[0] if sys.argv else "") or "python"  # noqa: PTH119
-    return (
-        f"{program}, pid {os.getpid()}: {state}\n"
-        "Try watchdog.top() or watchdog.stack(), which answer during a pause; Ctrl-D leaves\n"
-    )

@@ -51,6 +51,8 @@ class Manhole:
         keys: The directory of the host key and ``authorized_keys``; the host key, and the
             directory itself, are made at the first start.
         namespace: The names that each operator begins with, beside ``watchdog``.
+        history: Whether what is typed in consoles is kept from session to session, for each key
+            in a file of its own (mode 0600, 1000 inputs or 1 MiB) in ``history`` in `keys`.
     """
 
     def __init__(
@@ -59,6 +61,8 @@ class Manhole:
         endpoint: str = "tcp:2222:interface=127.0.0.1",
         keys: str | os.PathLike[str] = "keys",
         namespace: Mapping[str, Any] | None = None,
+        *,
+        history: bool = True,
     ) -> None:
         self._watchdog = watchdog
         self._reactor = watchdog.reactor
@@ -66,6 +70,7 @@ class Manhole:
         # Absolute now: a service that daemonises changes its directory.
         self._keys = Path(keys).absolute()
         self._namespace = dict(namespace or {})
+        self._history = self._keys if history else None
         self._server: _Server | None = None
         self._ending: _Server | None = None
         self._withdraw_launch: Callable[[], None] = _nothing
@@ -97,7 +102,12 @@ class Manhole:
         host_key = keyring.load()
         listening = bind(self._endpoint)
         server = self._server = _Server(
-            self._watchdog, listening, host_key, keyring, self._namespace
+            self._watchdog,
+            listening,
+            host_key,
+            keyring,
+            namespace=self._namespace,
+            history=self._history,
         )
         self._shutdown_trigger = self._reactor.addSystemEventTrigger(
             "before", "shutdown", self._shut_down
@@ -179,6 +189,7 @@ class _Server:
         host_key: Who we are.
         keyring: Who gets in.
         namespace: What operators begin with.
+        history: The keys directory, in which inputs are kept; None: they are not.
     """
 
     def __init__(
@@ -187,7 +198,9 @@ class _Server:
         listening: socket.socket,
         host_key: Key,
         keyring: Keyring,
+        *,
         namespace: Mapping[str, Any],
+        history: Path | None,
     ) -> None:
         self._watchdog = watchdog
         self._reactor = watchdog.reactor
@@ -195,6 +208,7 @@ class _Server:
         self._host_key = host_key
         self._keyring = keyring
         self._namespace = namespace
+        self._history = history
         self.address: IAddress | None = address_of(listening)
         self.waiting: list[Deferred[None]] = []
         """To be fired at the end; only the reactor's thread touches it."""
@@ -271,12 +285,17 @@ class _Server:
 
     async def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
         """Accept connections until told to end, then see all of them off."""
+        from txwatchdog.manhole.history import HistoryFile, history_path
         from txwatchdog.manhole.runner import run_session
         from txwatchdog.manhole.session import Connection
         from txwatchdog.manhole.ssh import Factory
 
         def begin(channel: SessionChannel, command: bytes | None) -> Coroutine[Any, Any, int]:
-            return run_session(channel, command, self._watchdog, self._namespace)
+            kept = self._history
+            history = None
+            if kept is not None:
+                history = HistoryFile(history_path(kept, channel.conn.key.blob))
+            return run_session(channel, command, self._watchdog, self._namespace, history)
 
         factory = Factory(
             self._host_key,
