@@ -9,12 +9,13 @@ from prompt_toolkit import PromptSession
 from prompt_toolkit.application import create_app_session, run_in_terminal
 from prompt_toolkit.data_structures import Size
 from prompt_toolkit.enums import DEFAULT_BUFFER
-from prompt_toolkit.filters import Condition, has_focus
+from prompt_toolkit.filters import Condition, has_focus, is_searching
 from prompt_toolkit.history import History, InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings
 from prompt_toolkit.keys import Keys
 from prompt_toolkit.output.color_depth import ColorDepth
 from prompt_toolkit.output.vt100 import Vt100_Output
+from prompt_toolkit.search import accept_search
 from prompt_toolkit.styles import Style
 
 from txwatchdog.manhole.completion import complete, in_columns
@@ -215,6 +216,12 @@ class LineEditor:
         def pasted_line_ends(event: KeyPressEvent) -> None:
             self._enter(event.current_buffer, indents=False)
 
+        @bindings.add("enter", filter=is_searching)
+        def found(event: KeyPressEvent) -> None:
+            accept_search()
+            # Where the next Enter runs it; the search leaves the cursor at what was looked for.
+            event.current_buffer.cursor_position = len(event.current_buffer.text)
+
         @bindings.add("tab", filter=editing)
         def tab(event: KeyPressEvent) -> None:
             before = event.current_buffer.document.current_line_before_cursor
@@ -282,6 +289,6 @@ def _lexer() -> Lexer:
     return PygmentsLexer(PythonLexer)
 
 
-def _continuation(width: int, _line: int, _wraps: int) -> StyleAndTextTuples:
+def _continuation(width: int, _line: int, wraps: int) -> StyleAndTextTuples:
     # As wide as the prompt, so that a block stands as it will run.
-    return [("fg:ansidefault", PS2.rjust(width))]
+    return [("fg:ansidefault", " " * width if wraps else PS2.rjust(width))]

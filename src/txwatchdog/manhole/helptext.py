@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import textwrap
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
@@ -14,31 +15,31 @@ from txwatchdog.manhole import statics
 from txwatchdog.manhole.verbs.lines import COMMAND_ONLY, NAMES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 __all__ = ["console_help"]
 
 _MOST = 50  # names
-_WIDEST = 28  # columns of what stands on the left
+_WIDEST = 32  # columns of what stands on the left
 
 
 def console_help(watchdog: Any, names: Mapping[str, Any], columns: int) -> str:
-    """All of it, with one line each.
+    """All of it, but for the verbs with one line each.
 
     Args:
         watchdog: The operator's.
         names: The console's, ``watchdog`` among them.
         columns: The terminal's width.
     """
-    parts = [
-        ("The watchdog, which answers during a pause:", _methods(type(watchdog))),
-        ("Verbs, one word for one answer (VERB --help says more):", _verbs()),
-        ("Your names:", _names(names)),
+    verbs = " ".join(name for name in NAMES if name not in COMMAND_ONLY)
+    lines = [
+        "The watchdog, which answers during a pause:",
+        *_aligned(list(_methods(type(watchdog))), columns),
+        "Verbs, one word for one answer; VERB --help says more:",
+        *textwrap.wrap(verbs, columns - 1, initial_indent="  ", subsequent_indent="  "),
+        "Your names; help(NAME) says more:",
+        *_aligned(list(_names(names)), columns),
     ]
-    lines = []
-    for title, pairs in parts:
-        lines += [title, *(_line(left, right, columns) for left, right in pairs), ""]
-    lines.append("help(OBJECT) shows what an object is and can do. All else is Python.")
     return "\n".join(lines) + "\n"
 
 
@@ -50,14 +51,6 @@ def _methods(kind: type) -> Iterator[tuple[str, str]]:
             yield f"watchdog.{name}{_signature(raw)}", statics.doc_line(raw)
         elif isinstance(raw, property):
             yield f"watchdog.{name}", statics.doc_line(raw.fget)
-
-
-def _verbs() -> Iterator[tuple[str, str]]:
-    from txwatchdog.manhole.verbs.table import VERBS  # brings click
-
-    for name in NAMES:
-        if name not in COMMAND_ONLY:
-            yield name, VERBS[name].summary
 
 
 def _names(names: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -81,6 +74,8 @@ def _signature(function: Any) -> str:
     return "(" + ", ".join(str(each.replace(annotation=each.empty)) for each in parameters) + ")"
 
 
-def _line(left: str, right: str, columns: int) -> str:
-    line = f"  {left:<{_WIDEST}}  {right}".rstrip()
-    return line if len(line) < columns else line[: max(columns - 2, 0)] + "…"
+def _aligned(pairs: Sequence[tuple[str, str]], columns: int) -> Iterator[str]:
+    widest = min(max((len(left) for left, _ in pairs), default=0), _WIDEST)
+    for left, right in pairs:
+        line = f"  {left:<{widest}}  {right}".rstrip()
+        yield line if len(line) < columns else line[: max(columns - 2, 0)] + "…"
