@@ -25,11 +25,11 @@ __all__ = ["Completions", "complete", "in_columns"]
 
 _NAME = r"[^\W\d]\w*"
 _CHAIN = rf"(?P<chain>{_NAME}(?:\.{_NAME})*)"
-_NAME_END = re.compile(rf"(?:{_NAME})?$")
-_ATTRIBUTE_END = re.compile(rf"{_CHAIN}\.(?P<prefix>\w*)$")
-_INDEX_END = re.compile(rf"{_CHAIN}\[(?P<prefix>-?\d*)$")
+_NAME_END = re.compile(rf"(?:{_NAME})?\Z")
+_ATTRIBUTE_END = re.compile(rf"{_CHAIN}\.(?P<prefix>\w*)\Z")
+_INDEX_END = re.compile(rf"{_CHAIN}\[(?P<prefix>-?\d*)\Z")
 _VERBS = frozenset(NAMES) - COMMAND_ONLY
-_VERB = re.compile(rf"(?P<verb>{'|'.join(_VERBS)}) +(?:.* )?(?P<word>\S+)$")
+_VERB = re.compile(rf"(?P<verb>{'|'.join(_VERBS)}) +(?:.* )?(?P<word>\S+)\Z")
 _LONG_KEY = 100  # characters; what is longer is not offered
 _KEYWORDS = frozenset(keyword.kwlist)
 
@@ -189,7 +189,7 @@ def _resolve(chain: str, names: Mapping[str, Any]) -> Any:
 def _begins_here(before: str, chain: re.Match[str]) -> bool:
     """Whether nothing that belongs to it stands before a chain of names: `f().a.b` has a call."""
     head = before[: chain.start()]
-    return not head.rstrip(" \t").endswith(".") and not re.search(r"\w$", head)
+    return not head.rstrip(" \t").endswith(".") and not re.search(r"\w\Z", head)
 
 
 def _public(prefix: str, names: Iterable[str]) -> Completions:

@@ -21,6 +21,7 @@ from prompt_toolkit.styles import Style
 from txwatchdog.manhole.completion import complete, in_columns
 from txwatchdog.manhole.console import PS1, PS2, is_complete
 from txwatchdog.manhole.keys import ChannelInput
+from txwatchdog.manhole.reflow import reflow
 from txwatchdog.manhole.scan import INDENT, indentation_after
 
 if TYPE_CHECKING:
@@ -182,8 +183,11 @@ class LineEditor:
         self._input.forget()
 
     def resized(self) -> None:
-        if self._session.app.is_running:
-            self._session.app._on_resize()  # as prompt_toolkit's own servers do
+        app, terminal = self._session.app, self._channel.terminal
+        if app.is_running:
+            assert terminal is not None
+            reflow(app.renderer, terminal.columns)
+            app._on_resize()  # as prompt_toolkit's own servers do
 
     def _prompt(self) -> StyleAndTextTuples:
         # With a style, if an empty one: of bare text the renderer leaves out trailing spaces.

@@ -65,7 +65,6 @@ class HistoryFile:
         self._path = path
         self._usable = True
         self._waiting: list[str] = []
-        self._count = 0
 
     def load(self) -> list[str]:
         """The inputs of earlier sessions, oldest first; none if the file can't be used."""
@@ -76,7 +75,6 @@ class HistoryFile:
             descriptor = self._open()
             try:
                 inputs = self._read(descriptor)
-                self._count = len(inputs)
             finally:
                 os.close(descriptor)
         return inputs[-INPUTS:]
@@ -148,13 +146,14 @@ class HistoryFile:
         if os.fstat(descriptor).st_nlink == 0:
             return False  # another process has just put a shorter one in its place
         os.write(descriptor, "".join(self._waiting).encode())
-        self._count += len(self._waiting)
         self._waiting.clear()
         return True
 
     def _trim(self, descriptor: int) -> None:
         """Put a shorter file in its place, if it has grown too long."""
-        if os.fstat(descriptor).st_size <= SIZE and self._count <= INPUTS + _SLACK:
+        # Counted anew each time: other sessions add to it, too.
+        data = os.pread(descriptor, SIZE + 1, 0)
+        if len(data) <= SIZE and data.count(b"\n") <= INPUTS + _SLACK:
             return
         lines = [(json.dumps(text) + "\n").encode() for text in self._read(descriptor)]
         room = SIZE // 2
@@ -164,7 +163,6 @@ class HistoryFile:
             if room < 0:
                 break
             kept.append(line)
-        self._count = len(kept)
         shorter = self._path.with_name(f"{self._path.name}.{secrets.token_hex(8)}")
         try:
             with os.fdopen(

@@ -175,7 +175,7 @@ class ChannelInput(Input):
         begins with blanks: it has its own indentation. Right behind an escape it may be a key's
         sequence, which only the parser can read.
         """
-        if piece == "\r\n":
+        if piece in ("\r\n", "\n"):
             piece = "\r"
         if piece < " " or piece == "\x7f":
             self._parser.feed(piece)
