@@ -10,6 +10,7 @@ from prompt_toolkit.application import create_app_session, run_in_terminal
 from prompt_toolkit.data_structures import Size
 from prompt_toolkit.enums import DEFAULT_BUFFER
 from prompt_toolkit.filters import Condition, has_focus, is_searching
+from prompt_toolkit.formatted_text import fragment_list_width
 from prompt_toolkit.history import History, InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings
 from prompt_toolkit.keys import Keys
@@ -20,6 +21,7 @@ from prompt_toolkit.styles import Style
 
 from txwatchdog.manhole.completion import complete, in_columns
 from txwatchdog.manhole.console import PS1, PS2, is_complete
+from txwatchdog.manhole.frame import simplify
 from txwatchdog.manhole.keys import ChannelInput
 from txwatchdog.manhole.reflow import reflow
 from txwatchdog.manhole.scan import INDENT, indentation_after
@@ -140,19 +142,17 @@ class LineEditor:
         self._input = ChannelInput()
         self._output = channel_output(channel)
         self._session: PromptSession[str] = PromptSession(
-            self._prompt,
             input=self._input,
             output=self._output,
             history=InMemoryHistory() if history is None else _KeptHistory(history),
-            lexer=_lexer() if channel.terminal.has_colour else None,
             style=_STYLE,
             include_default_pygments_style=False,
             multiline=True,
-            prompt_continuation=_continuation,
             key_bindings=self._bindings(),
             complete_while_typing=False,
             reserve_space_for_menu=0,
         )
+        simplify(self._session, _lexer() if channel.terminal.has_colour else None, self._prefix)
         # The channel tells; asking twice a second would wake an idle service's process.
         self._session.app.terminal_size_polling_interval = None
 
@@ -189,10 +189,17 @@ class LineEditor:
             reflow(app.renderer, terminal.columns)
             app._on_resize()  # as prompt_toolkit's own servers do
 
-    def _prompt(self) -> StyleAndTextTuples:
+    def _prefix(self, line: int, wraps: int) -> StyleAndTextTuples:
+        """What stands before a line of the input, or before the rest of a wrapped one."""
         # With a style, if an empty one: of bare text the renderer leaves out trailing spaces.
         prompt: StyleAndTextTuples = [("fg:ansidefault", PS1)]
-        return [("class:paused", self._note), ("", " "), *prompt] if self._note else prompt
+        if self._note:
+            prompt = [("class:paused", self._note), ("fg:ansidefault", " "), *prompt]
+        if line == 0 and wraps == 0:
+            return prompt
+        # As wide as the prompt, so that a block stands as it will run.
+        width = fragment_list_width(prompt)
+        return [("fg:ansidefault", " " * width if wraps else PS2.rjust(width))]
 
     async def _refresh(self) -> None:
         while True:
@@ -291,8 +298,3 @@ def _lexer() -> Lexer:
     from pygments.lexers.python import PythonLexer  # type: ignore[import-untyped]
 
     return PygmentsLexer(PythonLexer)
-
-
-def _continuation(width: int, _line: int, wraps: int) -> StyleAndTextTuples:
-    # As wide as the prompt, so that a block stands as it will run.
-    return [("fg:ansidefault", " " * width if wraps else PS2.rjust(width))]
