@@ -21,6 +21,7 @@ from prompt_toolkit.styles import Style
 
 from txwatchdog.manhole.completion import complete, in_columns
 from txwatchdog.manhole.console import PS1, PS2, is_complete
+from txwatchdog.manhole.echo import echo
 from txwatchdog.manhole.frame import simplify
 from txwatchdog.manhole.keys import ChannelInput
 from txwatchdog.manhole.reflow import reflow
@@ -165,7 +166,7 @@ class LineEditor:
             # what is typed into one is run by another.
             with create_app_session(self._input, self._output):
                 return await self._session.prompt_async(
-                    set_exception_handler=False, handle_sigint=False
+                    pre_run=self._load_history, set_exception_handler=False, handle_sigint=False
                 )
         except (asyncio.CancelledError, EOFError):
             self._input.dispose()
@@ -174,6 +175,8 @@ class LineEditor:
             refreshing.cancel()
 
     def feed(self, data: bytes) -> None:
+        if len(data) == 1 and b" " <= data <= b"~" and self._input.is_idle:
+            echo(self._session.app, data.decode("ascii"))
         self._input.feed(data)
 
     def feed_eof(self) -> None:
@@ -200,6 +203,13 @@ class LineEditor:
         # As wide as the prompt, so that a block stands as it will run.
         width = fragment_list_width(prompt)
         return [("fg:ansidefault", " " * width if wraps else PS2.rjust(width))]
+
+    def _load_history(self) -> None:
+        """Begin at once, and draw anew at its end: a search may have been quicker."""
+        buffer, app = self._session.default_buffer, self._session.app
+        buffer.load_history_if_not_yet_loaded()
+        if buffer._load_history_task is not None:
+            buffer._load_history_task.add_done_callback(lambda _: app.invalidate())
 
     async def _refresh(self) -> None:
         while True:

@@ -56,6 +56,17 @@ class ChannelInput(Input):
         """A new input begins, and with it a new count."""
         self._taken = sum(map(len, self._waiting))
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether a character that comes now is typed, and no part of anything."""
+        return not (
+            self._waiting
+            or self._pasting
+            or self._since_escape < _ESCAPE
+            or self._taken >= _INPUT_LIMIT
+            or self._decoder.getstate()[0]
+        )
+
     def feed(self, data: bytes) -> None:
         """Take bytes from the client; a character may be cut between two of them."""
         text = self._decoder.decode(data)
