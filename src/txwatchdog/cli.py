@@ -154,7 +154,22 @@ main.add_command(keys_command)
     help="How long what is typed in the console may take in the reactor's thread before it is "
     "interrupted; 0 for any time.",
 )
-def demo(manhole: str, http: str, keys: Path, threshold: float, statement_timeout: float) -> None:
+@click.option(
+    "--history/--no-history",
+    default=True,
+    show_default=True,
+    help="Keep what is typed in the console, for each key in a file of its own in the keys "
+    "directory.",
+)
+def demo(
+    manhole: str,
+    http: str,
+    keys: Path,
+    threshold: float,
+    statement_timeout: float,
+    *,
+    history: bool,
+) -> None:
     """Run a service that pauses on purpose, watched, with a console.
 
     A small web shop with the bad habits of real services: it queries, sleeps, renders and waits
@@ -175,6 +190,7 @@ def demo(manhole: str, http: str, keys: Path, threshold: float, statement_timeou
                 keys=keys,
                 threshold=threshold,
                 statement_timeout=statement_timeout,
+                history=history,
             )
         )
     except KeyboardInterrupt:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 SERVICE = Path(__file__).with_name("manhole_service.py")
@@ -264,13 +264,26 @@ class Screen:
 
     def wait(self, *texts: str, without: Sequence[str] = ()) -> str:
         """Wait until the screen shows all of `texts` and none of `without`; return it."""
+
+        def shows(text: str) -> bool:
+            return all(each in text for each in texts) and not any(each in text for each in without)
+
+        return self.until(shows, f"{texts} without {without}")
+
+    def until(self, shows: Callable[[str], bool], what: str = "what was expected") -> str:
+        """Wait until the screen's text is as expected; return it."""
         deadline = time.monotonic() + PATIENCE
         while True:
             text = self.text()
-            if all(each in text for each in texts) and not any(each in text for each in without):
+            if shows(text):
                 return text
-            assert time.monotonic() < deadline, f"no {texts} without {without} in:\n{text}"
+            assert time.monotonic() < deadline, f"no {what} in:\n{text}"
             time.sleep(0.05)
+
+    def paste(self, text: str, *, marked: bool) -> None:
+        """Paste text at once, with the marks of a bracketed paste or as if it were typed."""
+        self._tmux("set-buffer", text)
+        self._tmux("paste-buffer", "-r", *(["-p"] if marked else []))
 
     def press(self, *keys: str) -> None:
         """Press keys, by tmux's names: `q`, `Down`, `C-c`."""

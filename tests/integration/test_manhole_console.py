@@ -38,9 +38,10 @@ def test_a_short_banner_says_where_one_is(service: ServiceProcess) -> None:
     terminal = service.terminal()
     banner = terminal.expect(">>> ").splitlines()
     assert len(banner) <= 4
-    assert f"pid {service.process.pid}" in banner[0]
-    assert "reactor" in banner[0]
-    assert any("watchdog." in line for line in banner)
+    assert f"pid {service.process.pid} on " in banner[0]
+    assert "up since" in banner[0]
+    assert banner[1].startswith("reactor")
+    assert "help" in banner[2]
     terminal.close()
 
 

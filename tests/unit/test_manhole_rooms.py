@@ -20,8 +20,8 @@ from txwatchdog.errors import ListenError
 from txwatchdog.manhole.binding import address_of, bind, unbind
 from txwatchdog.manhole.console import is_complete
 from txwatchdog.manhole.display import lay_out
-from txwatchdog.manhole.editor import ChannelInput
 from txwatchdog.manhole.evaluate import Errand, Interpreter, Outcome
+from txwatchdog.manhole.keys import ChannelInput
 from txwatchdog.manhole.output import Outlet
 from txwatchdog.manhole.statement import Statement
 
@@ -105,6 +105,33 @@ def test_a_marked_paste_is_one_key() -> None:
         (Keys.BracketedPaste, "line\n" * 100),
         (Keys.ControlM, "\r"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("chunk", "keys"),
+    [
+        ("x\r", ["x", "enter"]),
+        ("x\n", ["x", "enter"]),
+        ("x\r\ny\r\n", ["x", "enter", "y", "enter"]),
+        ("    x\r", ["paste     x", "enter"]),
+        (" ", [" "]),
+        ("if x:\r    y\r\rz\r", ["paste if x:\n    y\n\nz", "line end"]),
+        ("if x:\n\ty", ["paste if x:\n\ty"]),
+        ("x\ty\r", ["x", "tab", "y", "enter"]),
+    ],
+)
+def test_an_unmarked_paste_is_known_by_its_indentation(chunk: str, keys: list[str]) -> None:
+    """Lines that come at once, indented, are a paste; other lines are as good as typed."""
+    names = {Keys.ControlM: "enter", Keys.ControlJ: "line end", Keys.ControlI: "tab"}
+    reader = ChannelInput()
+    reader.feed(chunk.encode())
+    seen = []
+    for press in reader.read_keys():
+        if press.key == Keys.BracketedPaste:
+            seen.append("paste " + press.data)
+        else:
+            seen.append(names.get(press.key, press.data))  # type: ignore[call-overload]
+    assert seen == keys
 
 
 def test_one_input_is_bounded() -> None:

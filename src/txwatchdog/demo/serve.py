@@ -53,6 +53,7 @@ class Options:
         keys: The console's keys.
         threshold: The watchdog's, in seconds.
         statement_timeout: The console's, in seconds; 0 for none.
+        history: Whether the console keeps what is typed.
     """
 
     manhole: str
@@ -60,6 +61,7 @@ class Options:
     keys: Path
     threshold: float
     statement_timeout: float = 30.0
+    history: bool = True
 
 
 def run_demo(options: Options) -> None:
@@ -124,6 +126,7 @@ class _Demo:
             keys=str(options.keys),
             namespace={"service": shop, "site": site},
             statement_timeout=options.statement_timeout,
+            history=options.history,
         )
         self._manhole.start()
 

@@ -6,11 +6,14 @@ import ast
 import codeop
 from typing import TYPE_CHECKING, Protocol
 
+from txwatchdog.manhole.helptext import console_help
 from txwatchdog.manhole.output import Capture, Outlet, routed
 from txwatchdog.manhole.runner import CTRL_C
 from txwatchdog.manhole.verbs.lines import console_verb
+from txwatchdog.manhole.welcome import pause_note, welcome
 
 if TYPE_CHECKING:
+    from txwatchdog.manhole.history import HistoryFile
     from txwatchdog.manhole.runner import Runner
     from txwatchdog.manhole.session import SessionChannel
     from txwatchdog.manhole.verbs.run import Verbs
@@ -57,15 +60,16 @@ class Console:
     Args:
         channel: The session's, with a terminal.
         runner: Runs what is typed.
-        banner: Shown first.
+        history: Where inputs are kept; None: not beyond the session.
     """
 
-    def __init__(self, channel: SessionChannel, runner: Runner, banner: str) -> None:
+    def __init__(
+        self, channel: SessionChannel, runner: Runner, history: HistoryFile | None
+    ) -> None:
         self._runner = runner
-        self._banner = banner
         self._is_running = False
         self._channel = channel
-        self._editor = _make_editor(channel)
+        self._editor = _make_editor(channel, runner, history)
         self._verbs: Verbs | None = None
         self._attach()
 
@@ -75,7 +79,7 @@ class Console:
         Returns:
             The session's exit status.
         """
-        self._runner.outlet.write(self._banner)
+        self._runner.outlet.write(welcome(self._runner.state(), self._columns))
         while True:
             try:
                 source = await self._editor.read()
@@ -91,6 +95,11 @@ class Console:
                     return ending
 
     @property
+    def _columns(self) -> int:
+        terminal = self._channel.terminal
+        return 80 if terminal is None else terminal.columns
+
+    @property
     def _names(self) -> dict[str, object]:
         return self._runner.interpreter.namespace
 
@@ -98,6 +107,10 @@ class Console:
         """Run an input; the exit status if it ends the session."""
         self._is_running = True
         try:
+            if source.strip() in ("help", "help()") and "help" not in self._names:
+                text = console_help(self._runner.watchdog, self._names, self._columns)
+                self._runner.outlet.write(text)
+                return None
             line = console_verb(source, self._names)
             if line is not None:
                 await self._run_verb(line)
@@ -132,7 +145,7 @@ class Console:
         self._editor.feed(data)
 
 
-def _make_editor(channel: SessionChannel) -> Editor:
+def _make_editor(channel: SessionChannel, runner: Runner, history: HistoryFile | None) -> Editor:
     assert channel.terminal is not None
     if channel.terminal.name == "dumb":
         from txwatchdog.manhole.plain import PlainEditor
@@ -141,7 +154,8 @@ def _make_editor(channel: SessionChannel) -> Editor:
     # 55 ms and 7 MiB, so only for those who come to type.
     from txwatchdog.manhole.editor import LineEditor
 
-    return LineEditor(channel)
+    names = runner.interpreter.namespace
+    return LineEditor(channel, names, lambda: pause_note(runner.watchdog), history)
 
 
 def is_complete(source: str) -> bool:

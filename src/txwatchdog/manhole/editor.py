@@ -1,198 +1,62 @@
-"""The line editor: prompt_toolkit over a channel, without a pipe or a descriptor in between."""
+"""The line editor: prompt_toolkit over a channel, with completion, colours and indentation."""
 
 from __future__ import annotations
 
 import asyncio
-import codecs
-import contextlib
-import contextvars
-import itertools
-import re
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from prompt_toolkit import PromptSession
-from prompt_toolkit.application import create_app_session
+from prompt_toolkit.application import create_app_session, run_in_terminal
 from prompt_toolkit.data_structures import Size
-from prompt_toolkit.history import InMemoryHistory
-from prompt_toolkit.input.base import Input
-from prompt_toolkit.input.typeahead import clear_typeahead
-from prompt_toolkit.input.vt100_parser import Vt100Parser
-from prompt_toolkit.key_binding import KeyBindings, KeyPress
+from prompt_toolkit.enums import DEFAULT_BUFFER
+from prompt_toolkit.filters import Condition, has_focus, is_searching
+from prompt_toolkit.formatted_text import fragment_list_width
+from prompt_toolkit.history import History, InMemoryHistory
+from prompt_toolkit.key_binding import KeyBindings
 from prompt_toolkit.keys import Keys
 from prompt_toolkit.output.color_depth import ColorDepth
 from prompt_toolkit.output.vt100 import Vt100_Output
+from prompt_toolkit.search import accept_search
+from prompt_toolkit.styles import Style
 
+from txwatchdog.manhole.completion import complete, in_columns
 from txwatchdog.manhole.console import PS1, PS2, is_complete
+from txwatchdog.manhole.echo import echo
+from txwatchdog.manhole.frame import simplify
+from txwatchdog.manhole.keys import ChannelInput
+from txwatchdog.manhole.reflow import reflow
+from txwatchdog.manhole.scan import INDENT, indentation_after
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Mapping
 
+    from prompt_toolkit.buffer import Buffer
+    from prompt_toolkit.formatted_text import StyleAndTextTuples
     from prompt_toolkit.key_binding import KeyPressEvent
+    from prompt_toolkit.lexers import Lexer
 
+    from txwatchdog.manhole.history import HistoryFile
     from txwatchdog.manhole.output import Outlet
     from txwatchdog.manhole.session import SessionChannel
 
-__all__ = ["ChannelInput", "LineEditor", "channel_output"]
+__all__ = ["LineEditor", "channel_output"]
 
-_INPUT_LIMIT = 1 << 20  # characters that one input may take; what exceeds it is dropped
-_LONG = 64  # printable characters in a row that no hand has typed
-_ESCAPE = 32  # characters that a key's escape sequence has at most
+_REFRESH = 1.0  # seconds between two looks at the reactor while a prompt is open
 
-_PIECES = re.compile(r"[^\x00-\x1f\x7f]+|[\x00-\x1f\x7f]")
-
-_numbers = itertools.count(1)
-
-
-class ChannelInput(Input):
-    """What prompt_toolkit reads, fed by the channel; all in the manhole's thread.
-
-    A pipe, as prompt_toolkit's own, would cost two descriptors, and its write blocks for ever
-    once it is full.
-    """
-
-    def __init__(self) -> None:
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._waiting: list[str] = []
-        self._taken = 0  # characters since the last `start`
-        self._since_escape = _ESCAPE
-        self._keys: list[KeyPress] = []
-        self._parser = Vt100Parser(self._keys.append)
-        self._callback: Callable[[], None] | None = None
-        self._context = contextvars.Context()
-        self._closed = False
-        # Not id(): the hash names a global dictionary's entry, which must not be another's.
-        self._hash = f"txwatchdog-manhole-{next(_numbers)}"
-
-    def start(self) -> None:
-        """A new input begins, and with it a new count."""
-        self._taken = sum(map(len, self._waiting))
-
-    def feed(self, data: bytes) -> None:
-        """Take bytes from the client; a character may be cut between two of them."""
-        text = self._decoder.decode(data)
-        room = max(_INPUT_LIMIT - self._taken, 0)
-        if len(text) > room:
-            # Control characters still get through, so that Ctrl-C and Enter help.
-            text = text[:room] + "".join(c for c in text[room:] if c in "\x03\x04\r")[:16]
-        self._taken += len(text)
-        if text:
-            self._waiting.append(text)
-        self._notify()
-
-    def feed_eof(self) -> None:
-        """The client will send no more."""
-        self._closed = True
-        self._notify()
-
-    def forget(self) -> None:
-        """Drop what has not been read yet."""
-        self._waiting.clear()
-        self._parser.reset()
-        self._keys.clear()
-        clear_typeahead(self)
-
-    def dispose(self) -> None:
-        """Leave nothing behind in prompt_toolkit's global dictionary."""
-        from prompt_toolkit.input import typeahead
-
-        typeahead._buffer.pop(self._hash, None)
-
-    def read_keys(self) -> list[KeyPress]:
-        text = "".join(self._waiting)
-        self._waiting.clear()
-        if self._pasting:
-            self._parser.feed(text)
-            text = ""
-        for match in _PIECES.finditer(text):
-            if self._pasting:
-                # Its end mark is for the parser to find.
-                self._parser.feed(text[match.start() :])
-                break
-            self._feed_piece(match.group())
-        return self._take_keys()
-
-    def flush_keys(self) -> list[KeyPress]:
-        self._parser.flush()
-        self._since_escape = _ESCAPE
-        return self._take_keys()
-
-    @property
-    def closed(self) -> bool:
-        return self._closed
-
-    def fileno(self) -> int:
-        raise NotImplementedError("a channel has no descriptor")
-
-    def typeahead_hash(self) -> str:
-        return self._hash
-
-    def raw_mode(self) -> contextlib.AbstractContextManager[None]:
-        return contextlib.nullcontext()
-
-    def cooked_mode(self) -> contextlib.AbstractContextManager[None]:
-        return contextlib.nullcontext()
-
-    @contextlib.contextmanager
-    def attach(self, input_ready_callback: Callable[[], None]) -> Iterator[None]:
-        before, self._callback = self._callback, input_ready_callback
-        # What feeds us runs outside of the application, and prompt_toolkit 3.0.38, unlike later
-        # ones, finds by the context whose keys these are: none of its bindings would apply.
-        self._context = contextvars.copy_context()
-        self._notify()  # what was typed ahead, or the end
-        try:
-            yield
-        finally:
-            self._callback = before
-
-    @contextlib.contextmanager
-    def detach(self) -> Iterator[None]:
-        before, self._callback = self._callback, None
-        try:
-            yield
-        finally:
-            self._callback = before
-
-    @property
-    def _pasting(self) -> bool:
-        # The parser's own flag: the marks may be cut anywhere, and only it knows what it has seen.
-        return bool(getattr(self._parser, "_in_bracketed_paste", False))
-
-    def _feed_piece(self, piece: str) -> None:
-        """Feed one control character, or a run of printable ones.
-
-        A long run is handed over as one paste: key by key, 200 KiB took gigabytes. Right behind an
-        escape it may be a key's sequence, which only the parser can read.
-        """
-        if piece < " " or piece == "\x7f":
-            self._parser.feed(piece)
-            self._since_escape = 0 if piece == "\x1b" else _ESCAPE
-            return
-        head = max(_ESCAPE - self._since_escape, 0)
-        rest = piece[head:]
-        self._since_escape += len(piece)
-        if len(rest) < _LONG:
-            self._parser.feed(piece)
-            return
-        self._parser.feed(piece[:head])
-        if self._pasting:
-            self._parser.feed(rest)
-        else:
-            self._parser.flush()
-            self._keys.append(KeyPress(Keys.BracketedPaste, rest))
-
-    def _take_keys(self) -> list[KeyPress]:
-        keys = self._keys[:]
-        self._keys.clear()
-        return keys
-
-    def _notify(self) -> None:
-        if self._callback is not None and (self._waiting or self._closed):
-            # Not at once: attach() may be the caller, and the application is not ready yet.
-            asyncio.get_running_loop().call_soon(self._ready, context=self._context)
-
-    def _ready(self) -> None:
-        if self._callback is not None:
-            self._callback()
+# The terminal's own colours, and only those that can be read on black and on white.
+_STYLE = Style.from_dict(
+    {
+        "paused": "bold fg:ansired",
+        "pygments.keyword": "bold fg:ansimagenta",
+        "pygments.operator.word": "bold fg:ansimagenta",
+        "pygments.literal.string": "fg:ansigreen",
+        "pygments.literal.number": "fg:ansimagenta",
+        "pygments.comment": "italic",
+        "pygments.name.function": "bold",
+        "pygments.name.class": "bold",
+        "pygments.name.decorator": "fg:ansimagenta",
+    }
+)
 
 
 class _Screen:
@@ -231,50 +95,88 @@ def channel_output(channel: SessionChannel) -> Vt100_Output:
         size,
         term=channel.terminal.name,
         # The environment that prompt_toolkit would look at is the service's, not the client's.
-        default_color_depth=ColorDepth.DEPTH_1_BIT,
+        default_color_depth=(
+            ColorDepth.DEPTH_4_BIT if channel.terminal.has_colour else ColorDepth.DEPTH_1_BIT
+        ),
         enable_cpr=False,
     )
 
 
+class _KeptHistory(History):
+    """A key's history, as prompt_toolkit asks for it."""
+
+    def __init__(self, file: HistoryFile) -> None:
+        super().__init__()
+        self._file = file
+
+    def load_history_strings(self) -> Iterable[str]:
+        return reversed(self._file.load())
+
+    def store_string(self, string: str) -> None:
+        self._file.add(string)
+
+
 class LineEditor:
-    """Reads inputs from a terminal, with editing and this session's history.
+    """Reads inputs from a terminal, with editing, completion and history.
 
     Args:
         channel: The session's, with a terminal.
+        names: What Tab completes; looked at anew each time.
+        note: What stands before the prompt at this moment; called about once a second.
+        history: Where inputs are kept; None: not beyond the session.
     """
 
-    def __init__(self, channel: SessionChannel) -> None:
+    def __init__(
+        self,
+        channel: SessionChannel,
+        names: Mapping[str, Any],
+        note: Callable[[], str],
+        history: HistoryFile | None,
+    ) -> None:
+        assert channel.terminal is not None
+        self._channel = channel
+        self._names = names
+        self._look = note
+        self._note = ""
+        # Blanks that Enter has put at the beginning of a line, and the line's number.
+        self._margin = (0, 0)
         self._input = ChannelInput()
         self._output = channel_output(channel)
         self._session: PromptSession[str] = PromptSession(
-            # With a style, if an empty one: of bare text the renderer leaves out trailing spaces.
-            [("fg:ansidefault", PS1)],
             input=self._input,
             output=self._output,
-            history=InMemoryHistory(),
+            history=InMemoryHistory() if history is None else _KeptHistory(history),
+            style=_STYLE,
+            include_default_pygments_style=False,
             multiline=True,
-            prompt_continuation=[("fg:ansidefault", PS2)],
-            key_bindings=_bindings(),
+            key_bindings=self._bindings(),
             complete_while_typing=False,
             reserve_space_for_menu=0,
         )
+        simplify(self._session, _lexer() if channel.terminal.has_colour else None, self._prefix)
         # The channel tells; asking twice a second would wake an idle service's process.
         self._session.app.terminal_size_polling_interval = None
 
     async def read(self) -> str:
         self._input.start()
+        self._note = self._look()
+        refreshing = asyncio.ensure_future(self._refresh())
         try:
             # Without one of its own, all consoles share prompt_toolkit's default session, and
             # what is typed into one is run by another.
             with create_app_session(self._input, self._output):
                 return await self._session.prompt_async(
-                    set_exception_handler=False, handle_sigint=False
+                    pre_run=self._load_history, set_exception_handler=False, handle_sigint=False
                 )
         except (asyncio.CancelledError, EOFError):
             self._input.dispose()
             raise
+        finally:
+            refreshing.cancel()
 
     def feed(self, data: bytes) -> None:
+        if len(data) == 1 and b" " <= data <= b"~" and self._input.is_idle:
+            echo(self._session.app, data.decode("ascii"))
         self._input.feed(data)
 
     def feed_eof(self) -> None:
@@ -284,26 +186,125 @@ class LineEditor:
         self._input.forget()
 
     def resized(self) -> None:
-        if self._session.app.is_running:
-            self._session.app._on_resize()  # as prompt_toolkit's own servers do
+        app, terminal = self._session.app, self._channel.terminal
+        if app.is_running:
+            assert terminal is not None
+            reflow(app.renderer, terminal.columns)
+            app._on_resize()  # as prompt_toolkit's own servers do
 
+    def _prefix(self, line: int, wraps: int) -> StyleAndTextTuples:
+        """What stands before a line of the input, or before the rest of a wrapped one."""
+        # With a style, if an empty one: of bare text the renderer leaves out trailing spaces.
+        prompt: StyleAndTextTuples = [("fg:ansidefault", PS1)]
+        if self._note:
+            prompt = [("class:paused", self._note), ("fg:ansidefault", " "), *prompt]
+        if line == 0 and wraps == 0:
+            return prompt
+        # As wide as the prompt, so that a block stands as it will run.
+        width = fragment_list_width(prompt)
+        return [("fg:ansidefault", " " * width if wraps else PS2.rjust(width))]
 
-def _bindings() -> KeyBindings:
-    bindings = KeyBindings()
+    def _load_history(self) -> None:
+        """Begin at once, and draw anew at its end: a search may have been quicker."""
+        buffer, app = self._session.default_buffer, self._session.app
+        buffer.load_history_if_not_yet_loaded()
+        if buffer._load_history_task is not None:
+            buffer._load_history_task.add_done_callback(lambda _: app.invalidate())
 
-    @bindings.add("enter")
-    def enter(event: KeyPressEvent) -> Any:
-        buffer = event.current_buffer
+    async def _refresh(self) -> None:
+        while True:
+            await asyncio.sleep(_REFRESH)
+            note = self._look()
+            # While the client does not take what it was sent, more would only pile up.
+            if note != self._note and not self._channel.spool:
+                self._note = note
+                self._session.app.invalidate()
+
+    def _bindings(self) -> KeyBindings:
+        bindings = KeyBindings()
+        editing = has_focus(DEFAULT_BUFFER)  # as opposed to searching the history
+
+        @Condition
+        def in_margin() -> bool:
+            before = self._session.default_buffer.document.current_line_before_cursor
+            return bool(before) and not before.strip(" ")
+
+        @bindings.add("enter", filter=editing)
+        def enter(event: KeyPressEvent) -> None:
+            self._enter(event.current_buffer, indents=True)
+
+        @bindings.add("c-j", filter=editing)
+        def pasted_line_ends(event: KeyPressEvent) -> None:
+            self._enter(event.current_buffer, indents=False)
+
+        @bindings.add("enter", filter=is_searching)
+        def found(event: KeyPressEvent) -> None:
+            accept_search()
+            # Where the next Enter runs it; the search leaves the cursor at what was looked for.
+            event.current_buffer.cursor_position = len(event.current_buffer.text)
+
+        @bindings.add("tab", filter=editing)
+        def tab(event: KeyPressEvent) -> None:
+            before = event.current_buffer.document.current_line_before_cursor
+            if not before or before[-1].isspace():
+                event.current_buffer.insert_text(" " * (INDENT - len(before) % INDENT))
+            else:
+                self._complete(event.current_buffer)
+
+        @bindings.add("backspace", filter=editing & in_margin)
+        def unindent(event: KeyPressEvent) -> None:
+            before = event.current_buffer.document.current_line_before_cursor
+            event.current_buffer.delete_before_cursor(1 + (len(before) - 1) % INDENT)
+
+        @bindings.add(Keys.BracketedPaste, filter=editing)
+        def paste(event: KeyPressEvent) -> None:
+            self._paste(event.current_buffer, event.data)
+
+        return bindings
+
+    def _enter(self, buffer: Buffer, *, indents: bool) -> None:
         document = buffer.document
         # In the middle of a block Enter edits; at its end it runs what is complete.
         is_at_end = document.line_count == 1 or not document.text_after_cursor.strip()
         if is_at_end and is_complete(document.text):
+            if document.line_count > 1 and not document.current_line.strip():
+                # The blanks that Enter put there would only be in the way later.
+                buffer.delete_before_cursor(len(document.current_line_before_cursor))
             buffer.validate_and_handle()
-        else:
-            buffer.newline(copy_margin=False)
+            return
+        buffer.newline(copy_margin=False)
+        if indents:
+            margin = indentation_after(document.text_before_cursor)
+            buffer.insert_text(margin)
+            self._margin = (len(margin), buffer.document.cursor_position_row)
 
-    @bindings.add("tab")
-    def tab(event: KeyPressEvent) -> Any:
-        event.current_buffer.insert_text("    ")
+    def _paste(self, buffer: Buffer, text: str) -> None:
+        margin, row = self._margin
+        document = buffer.document
+        if (
+            text[:1].isspace()
+            and row == document.cursor_position_row
+            and not document.current_line_before_cursor.strip()
+        ):
+            # It brings its own indentation.
+            buffer.delete_before_cursor(min(margin, len(document.current_line_before_cursor)))
+        self._margin = (0, 0)
+        buffer.insert_text(text.replace("\r\n", "\n").replace("\r", "\n"))
 
-    return bindings
+    def _complete(self, buffer: Buffer) -> None:
+        found = complete(buffer.document.text_before_cursor, self._names)
+        if found.texts:
+            buffer.insert_text(found.common[found.typed :])
+        if len(found.texts) > 1:
+            assert self._channel.terminal is not None
+            rows = max(self._channel.terminal.rows - 4, 2)
+            lines = in_columns(found.texts, self._channel.terminal.columns - 1, rows)
+            text = "".join(line + "\n" for line in lines)
+            run_in_terminal(lambda: self._channel.outlet.write(text))
+
+
+def _lexer() -> Lexer:
+    from prompt_toolkit.lexers import PygmentsLexer
+    from pygments.lexers.python import PythonLexer  # type: ignore[import-untyped]
+
+    return PygmentsLexer(PythonLexer)

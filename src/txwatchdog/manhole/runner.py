@@ -9,8 +9,6 @@ import asyncio
 import contextlib
 import contextvars
 import functools
-import os
-import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from txwatchdog.manhole.evaluate import Drawn, Step
+    from txwatchdog.manhole.history import HistoryFile
     from txwatchdog.manhole.output import Outlet
     from txwatchdog.manhole.session import SessionChannel
     from txwatchdog.manhole.waiting import Pending
@@ -346,6 +345,7 @@ async def run_session(
     watchdog: Any,
     namespace: Mapping[str, Any],
     *,
+    history: HistoryFile | None = None,
     statement_timeout: float = 0.0,
 ) -> int:
     """Be one session, from its first byte to its last.
@@ -356,6 +356,7 @@ async def run_session(
         watchdog: The operator's.
         namespace: What the operator begins with.
         statement_timeout: Seconds that a statement may take in the reactor's thread; 0: any.
+        history: Where a console's inputs are kept; None: not beyond the session.
 
     Returns:
         The exit status for the client.
@@ -373,8 +374,7 @@ async def run_session(
     if command is None and channel.terminal is not None:
         from txwatchdog.manhole.console import Console
 
-        banner = _banner(runner.state())
-        return await Console(channel, runner, banner).interact()
+        return await Console(channel, runner, history).interact()
     if command is None:
         source = await read_script(channel, runner.outlet)
     else:
@@ -439,11 +439,3 @@ def heed_ctrl_c(channel: SessionChannel, interrupt: Callable[[], None]) -> None:
     on_terminal = channel.terminal is not None
     channel.on_interrupt = interrupt
     channel.listen(lambda data: interrupt() if on_terminal and CTRL_C in data else None)
-
-
-def _banner(state: str) -> str:
-    program = os.path.basename(sys.argv[0] if sys.argv else "") or "python"  # noqa: PTH119
-    return (
-        f"{program}, pid {os.getpid()}: {state}\n"
-        "Try watchdog.top() or watchdog.stack(), which answer during a pause; Ctrl-D leaves\n"
-    )

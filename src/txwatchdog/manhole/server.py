@@ -57,6 +57,8 @@ class Manhole:
             directory itself, are made at the first start.
         namespace: The names that each operator begins with, beside ``watchdog``.
         limits: How much of it anyone may have; None for the defaults.
+        history: Whether what is typed in consoles is kept from session to session, for each key
+            in a file of its own (mode 0600, 1000 inputs or 1 MiB) in ``history`` in `keys`.
         statement_timeout: Seconds after which a statement that runs in the reactor's thread is
             interrupted; 0 for never.
 
@@ -72,6 +74,7 @@ class Manhole:
         namespace: Mapping[str, Any] | None = None,
         limits: Limits | None = None,
         *,
+        history: bool = True,
         statement_timeout: float = 30.0,
     ) -> None:
         if not (math.isfinite(statement_timeout) and statement_timeout >= 0):
@@ -86,6 +89,7 @@ class Manhole:
         self._keys = Path(keys).absolute()
         self._namespace = dict(namespace or {})
         self._limits = limits or Limits()
+        self._history = self._keys if history else None
         self._server: _Server | None = None
         self._ending: _Server | None = None
         self._withdraw_launch: Callable[[], None] = _nothing
@@ -123,6 +127,7 @@ class Manhole:
             keyring,
             namespace=self._namespace,
             limits=self._limits,
+            history=self._history,
             statement_timeout=self._statement_timeout,
         )
         self._shutdown_trigger = self._reactor.addSystemEventTrigger(
@@ -206,6 +211,7 @@ class _Server:
         keyring: Who gets in.
         namespace: What operators begin with.
         limits: How much anyone may have.
+        history: The keys directory, in which inputs are kept; None: they are not.
         statement_timeout: For their statements.
     """
 
@@ -218,6 +224,7 @@ class _Server:
         *,
         namespace: Mapping[str, Any],
         limits: Limits,
+        history: Path | None,
         statement_timeout: float,
     ) -> None:
         self._watchdog = watchdog
@@ -227,6 +234,7 @@ class _Server:
         self._keyring = keyring
         self._namespace = namespace
         self._limits = limits
+        self._history = history
         self._statement_timeout = statement_timeout
         self.address: IAddress | None = address_of(listening)
         self.waiting: list[Deferred[None]] = []
@@ -304,16 +312,22 @@ class _Server:
 
     async def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
         """Accept connections until told to end, then see all of them off."""
+        from txwatchdog.manhole.history import HistoryFile, history_path
         from txwatchdog.manhole.runner import run_session
         from txwatchdog.manhole.session import Connection
         from txwatchdog.manhole.ssh import Factory
 
         def begin(channel: SessionChannel, command: bytes | None) -> Coroutine[Any, Any, int]:
+            kept = self._history
+            history = None
+            if kept is not None:
+                history = HistoryFile(history_path(kept, channel.operator.fingerprint))
             return run_session(
                 channel,
                 command,
                 self._watchdog,
                 self._namespace,
+                history=history,
                 statement_timeout=self._statement_timeout,
             )
 

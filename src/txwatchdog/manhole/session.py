@@ -11,7 +11,7 @@ import os
 import struct
 from typing import TYPE_CHECKING, Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 from twisted.conch.error import ConchError
 from twisted.conch.ssh.channel import SSHChannel
 from twisted.conch.ssh.common import getNS
@@ -50,11 +50,13 @@ class Terminal:
         name: Its kind, as in ``$TERM``.
         columns: Its width in characters, at least 1.
         rows: Its height in characters, at least 1.
+        plain: Whether its operator has ``NO_COLOR``, and the client sent it.
     """
 
     name: str
     columns: int
     rows: int
+    plain: bool = False
 
     @property
     def moves(self) -> bool:
@@ -64,7 +66,7 @@ class Terminal:
     @property
     def has_colour(self) -> bool:
         """Whether its operator may be shown colours; the service's ``NO_COLOR`` counts for all."""
-        return self.moves and not os.environ.get("NO_COLOR")
+        return self.moves and not self.plain and not os.environ.get("NO_COLOR")
 
 
 class Connection(SSHConnection):
@@ -179,6 +181,7 @@ class SessionChannel(SSHChannel):
         self.operator = connection.operator
         """Who asks, and what that allows."""
         self.terminal: Terminal | None = None
+        self._plain = False
         self._on_input: Callable[[bytes], None] | None = None
         self._on_eof: Callable[[], None] = lambda: None
         # A client that pipes a script sends all of it, and the end, before the session's first
@@ -202,6 +205,7 @@ class SessionChannel(SSHChannel):
         self._requests: dict[bytes, Callable[[bytes], bool]] = {
             b"pty-req": self._pty_req,
             b"window-change": self._window_change,
+            b"env": self._env,
             b"shell": lambda _data: self._begin(None),
             b"exec": lambda data: self._begin(getNS(data)[0]),
             b"signal": self._signal,
@@ -308,15 +312,27 @@ class SessionChannel(SSHChannel):
         columns, rows = struct.unpack_from(">2L", rest)
         if self._task is not None or not self.operator.has_pty:
             return False
-        self.terminal = Terminal(name.decode("ascii", "replace"), *_sensible(columns, rows))
+        size = _sensible(columns, rows)
+        self.terminal = Terminal(name.decode("ascii", "replace"), *size, self._plain)
         return True
 
     def _window_change(self, data: bytes) -> bool:
         if self.terminal is None:
             return False
         columns, rows = struct.unpack_from(">2L", data)
-        self.terminal = Terminal(self.terminal.name, *_sensible(columns, rows))
+        columns, rows = _sensible(columns, rows)
+        self.terminal = evolve(self.terminal, columns=columns, rows=rows)
         self.on_resize()
+        return True
+
+    def _env(self, data: bytes) -> bool:
+        """Heed ``NO_COLOR``; whatever else is sent would be the service's environment."""
+        name, value, _ = getNS(data, 2)
+        if name != b"NO_COLOR" or self._task is not None:
+            return False
+        self._plain = bool(value)
+        if self.terminal is not None:  # some clients send it before they ask for one
+            self.terminal = evolve(self.terminal, plain=self._plain)
         return True
 
     def _signal(self, data: bytes) -> bool:

@@ -20,10 +20,10 @@ from prompt_toolkit.key_binding import KeyBindings
 from prompt_toolkit.keys import Keys
 from prompt_toolkit.layout import Layout, Window
 from prompt_toolkit.layout.screen import Char
-from prompt_toolkit.output.color_depth import ColorDepth
 from prompt_toolkit.styles import Style
 
-from txwatchdog.manhole.editor import ChannelInput, channel_output
+from txwatchdog.manhole.editor import channel_output
+from txwatchdog.manhole.keys import ChannelInput
 from txwatchdog.manhole.live.model import NOT_ALLOWED, NOW, Action, Model, Snapshot
 from txwatchdog.manhole.live.page import page, pause_lines, stack_lines
 from txwatchdog.manhole.worker import in_worker
@@ -86,9 +86,6 @@ class LiveScreen:
             full_screen=True,
             input=self._input,
             output=self._output,
-            color_depth=(
-                ColorDepth.DEPTH_4_BIT if channel.terminal.has_colour else ColorDepth.DEPTH_1_BIT
-            ),
         )
         # The channel tells; asking twice a second would cost more than a look does.
         self._app.terminal_size_polling_interval = None

@@ -20,7 +20,7 @@ from txwatchdog.records import iso
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["VERBS", "Answer", "Call", "Order", "UsageError", "Verb", "read_order"]
+__all__ = ["VERBS", "Answer", "Call", "Order", "UsageError", "Verb", "read_order", "words_for"]
 
 FORMATS = ("collapsed", "speedscope", "json")  # of `exports.FORMATS`, which is dear to import
 WIDTH = 80  # columns of help texts
@@ -139,6 +139,27 @@ def read_order(line: str) -> Order | str:
         message = " ".join(error.format_message().split())
         raise UsageError(f"{name}: {message}{usage}\nTry: {name} --help") from error
     return Order(VERBS[name], context.params)
+
+
+def words_for(name: str, words: Sequence[str], word: str) -> list[str]:
+    """What may stand where a word of a verb line is being typed.
+
+    Args:
+        name: The verb.
+        words: Those between it and this one.
+        word: As far as it has been typed.
+
+    Returns:
+        Its options, or the values that one of them, or an argument, may have.
+    """
+    params = VERBS[name].command.params
+    if word.startswith("-"):
+        return [option for param in params for option in param.opts if option.startswith("-")]
+    for param in params:
+        is_meant = words[-1] in param.opts if words else isinstance(param, click.Argument)
+        if is_meant and isinstance(param.type, click.Choice):
+            return [str(choice) for choice in param.type.choices]
+    return []
 
 
 class _HelpWanted(Exception):  # noqa: N818 - it is not an error
@@ -377,7 +398,7 @@ def _reset(call: Call) -> str:
     click.Argument(["number"], type=click.INT, required=False),
     click.Option(["--confirm"], is_flag=True, help="Break the pause under way, whichever it is."),
     _json(),
-    role=TUNE,
+    role=lambda given: TUNE if given.get("confirm") or given.get("number") is not None else VIEW,
 )
 def _interrupt(call: Call, number: int | None, confirm: bool, as_json: bool) -> Answer:
     """Break the pause under way.
