@@ -42,7 +42,7 @@ def test_a_traceback_goes_to_stderr(service: ServiceProcess) -> None:
     assert result.returncode == 1
     lines = result.stderr.splitlines()
     assert lines[0] == "Traceback (most recent call last):"
-    assert re.fullmatch(r'  File "<manhole \d+>", line 2, in <module>', lines[1])
+    assert re.fullmatch(r'  File "<manhole \S+:\d+>", line 2, in <module>', lines[1])
     assert lines[2] == "    service.no_such_thing"
     assert lines[-1].startswith("AttributeError: ")
 

@@ -204,14 +204,19 @@ def test_giving_up_before_the_statement_begins(service: ServiceProcess, terminal
 
 
 def test_giving_up_after_the_statement_has_begun(terminal: Terminal) -> None:
-    """Ctrl-C gives the prompt back while the statement goes on in the reactor's thread."""
-    terminal.type("import time; print('begun'); time.sleep(3); done = True\r")
+    """Where nothing can be interrupted Ctrl-C gives the prompt back, and says why it goes on."""
+    terminal.type("import signal, time; before = signal.getsignal(signal.SIGURG)\r")
+    terminal.expect(">>> ")
+    terminal.type("_ = signal.signal(signal.SIGURG, print); print('be' + 'gun'); time.sleep(3)\r")
     terminal.expect("begun\r\n")
     terminal.type(CTRL_C)
     terminal.expect("goes on in the reactor's thread")
+    terminal.expect("SIGURG")
     terminal.expect(">>> ")
     terminal.type("watchdog.stack().frames[-1].file[:8]\r")
     terminal.expect("'<manhole'\r\n")
+    terminal.type("_ = signal.signal(signal.SIGURG, before); 40 + 2\r")
+    terminal.expect("42\r\n")
 
 
 def test_a_dumb_terminal_is_usable(service: ServiceProcess) -> None:
