@@ -41,7 +41,10 @@ class Guests:
     """A service, and a key for each of `TERMS` that it knows."""
 
     def __init__(self, directory: Path) -> None:
-        self.service = ServiceProcess(directory)
+        # Refused logins come thick and fast here, and each keeps its place for a moment.
+        self.service = ServiceProcess(
+            directory, unauthenticated=1000, unauthenticated_per_address=1000
+        )
         self.private = {name: make_key(directory, name) for name in TERMS}
         self.private["rsa"] = make_key(directory, "rsa", "-t", "rsa", "-b", "2048")
         self.private["weak"] = make_key(directory, "weak", "-t", "rsa", "-b", "1024")

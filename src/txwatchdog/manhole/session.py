@@ -209,6 +209,7 @@ class SessionChannel(SSHChannel):
             b"shell": lambda _data: self._begin(None),
             b"exec": lambda data: self._begin(getNS(data)[0]),
             b"signal": self._signal,
+            b"eow@openssh.com": self._end_of_write,
         }
 
     @property
@@ -339,6 +340,17 @@ class SessionChannel(SSHChannel):
         if getNS(data)[0] != b"INT":
             return False
         self.on_interrupt()
+        return True
+
+    def _end_of_write(self, data: bytes) -> bool:
+        """The client's own output is closed (`ssh HOST export | head`): nobody reads any more.
+
+        OpenSSH says so, takes no more data, and waits for us to close.
+        """
+        self.spool.close()
+        if self._task is not None:
+            self._task.cancel()
+        self.conn.sendClose(self)
         return True
 
     def _begin(self, command: bytes | None) -> bool:
