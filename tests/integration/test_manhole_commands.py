@@ -109,17 +109,6 @@ def test_a_slow_reader_gets_everything_in_order(service: ServiceProcess) -> None
         assert process.stdout.read() == b"".join(b"%d\n" % i for i in range(1, 600_000))
 
 
-def test_a_reader_who_has_had_enough_ends_the_command(service: ServiceProcess) -> None:
-    """`ssh HOST ... | head -1` ends when head does, though more than the window was to come."""
-    command = "for i in range(3_000_000): print(i)"
-    with subprocess.Popen([*service.command(), command], stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"0\n"
-        process.stdout.close()
-        process.wait(PATIENCE)
-    assert service.ssh("1").stdout == "1\n"
-
-
 def test_the_watchdog_answers_during_a_pause(service: ServiceProcess) -> None:
     """While the reactor sleeps, the watchdog's statements run at once and name the function."""
     service.nap(8)

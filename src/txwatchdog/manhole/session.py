@@ -97,7 +97,7 @@ class Connection(SSHConnection):
 
     @property
     def is_busy(self) -> bool:
-        """Whether output or a statement is under way in one of the sessions."""
+        """Whether a statement is under way in one of the sessions."""
         return any(channel.is_busy for channel in self.channels.values())
 
     def used(self) -> None:
@@ -209,7 +209,6 @@ class SessionChannel(SSHChannel):
             b"shell": lambda _data: self._begin(None),
             b"exec": lambda data: self._begin(getNS(data)[0]),
             b"signal": self._signal,
-            b"eow@openssh.com": self._end_of_write,
         }
 
     @property
@@ -219,8 +218,12 @@ class SessionChannel(SSHChannel):
 
     @property
     def is_busy(self) -> bool:
-        """Whether output or a statement is under way."""
-        return self.is_working or bool(self.spool)
+        """Whether a statement is under way. Output is in use as long as the client takes it.
+
+        If it does not, it may have been left for good: OpenSSH waits for ever once its own reader
+        (`ssh HOST export | less`) has gone, and tells only servers of its own kind.
+        """
+        return self.is_working
 
     def put(self, stream: int, data: bytes) -> None:
         """Send output as soon as the client takes it. From any thread; does not wait.
@@ -340,17 +343,6 @@ class SessionChannel(SSHChannel):
         if getNS(data)[0] != b"INT":
             return False
         self.on_interrupt()
-        return True
-
-    def _end_of_write(self, data: bytes) -> bool:
-        """The client's own output is closed (`ssh HOST export | head`): nobody reads any more.
-
-        OpenSSH says so, takes no more data, and waits for us to close.
-        """
-        self.spool.close()
-        if self._task is not None:
-            self._task.cancel()
-        self.conn.sendClose(self)
         return True
 
     def _begin(self, command: bytes | None) -> bool:
