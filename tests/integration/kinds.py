@@ -474,10 +474,11 @@ class Pausing(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Some bytes came."""
+        assert self.transport is not None
+        # In a later tick: a late sample must not find this one closing the connection.
+        self._call.reactor.callLater(0, self.transport.loseConnection)
         with self._call:
             self._call.work()
-        assert self.transport is not None
-        self.transport.loseConnection()
 
 
 def in_looping_call(call: Call, loop: LoopingCall) -> None:
