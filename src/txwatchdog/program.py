@@ -147,7 +147,7 @@ def _set_first_path(program: Program) -> None:
     if program.kind == "module":
         first = str(Path.cwd())
     elif program.kind == "archive":
-        first = program.name
+        first = str(Path(program.name).absolute())
     else:
         first = str(Path(program.name).resolve().parent)
     sys.path[:1] = [] if program.safe_path else [first]
