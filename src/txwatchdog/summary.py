@@ -30,13 +30,20 @@ def summary(
             f"worst: none{bound}",
             report,
         ]
-    worst = stats["offenders"][0]
-    total = worst["total_seconds"]
     return [
         f"{_times(count)} over {threshold:g} s, {stats['paused_seconds']:.3f} s in all, {watched}",
-        f"worst: {_place(worst)}, {_times(worst['count'])}, {total:.3f} s, {worst['cause']}",
+        f"worst: {_worst(stats)}",
         report,
     ]
+
+
+def _worst(stats: Mapping[str, Any]) -> str:
+    if stats["offenders"]:
+        worst = stats["offenders"][0]
+        seconds = f"{worst['total_seconds']:.3f} s"
+        return f"{_place(worst)}, {_times(worst['count'])}, {seconds}, {worst['cause']}"
+    cause, sums = max(stats["causes"].items(), key=lambda pair: pair[1]["seconds"])
+    return f"no function's fault, {_times(sums['pauses'])}, {sums['seconds']:.3f} s, {cause}"
 
 
 def _times(count: int) -> str:
