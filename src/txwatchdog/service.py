@@ -142,7 +142,7 @@ class WatchdogService(Service):
             self._try("manhole", manhole.start)
         for make in self._makers:
             self._try(getattr(make, "__name__", repr(make)), partial(self._add, make))
-        # Last: if the reactor runs already, its tick counts from here, and not the time that we took.
+        # Last: if the reactor runs already, its tick counts from here, without what we took of it.
         self._try("watchdog", watchdog.start)
 
     def stopService(self) -> Deferred[None]:
