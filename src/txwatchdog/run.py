@@ -158,10 +158,8 @@ class Run:
     def _last_words(self) -> Sequence[str]:
         service, before = self._service, self._before
         if service is None or before is None:
-            missing = f", so {self._report} was not written" if self._report else ""
-            return [
-                f"{self._name} never ran its reactor, if it has one: nothing was watched{missing}"
-            ]
+            missing = f", and {self._report} not written" if self._report else ""
+            return [f"{self._name} never ran its reactor, so nothing was watched{missing}"]
         service.stopService()
         watchdog = service.watchdog
         after = watchdog.activity()
