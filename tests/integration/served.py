@@ -49,7 +49,8 @@ async def story(reactor: Any, keys: str) -> None:
     )
     service.plug(Plugged)
     service.plug(broken)
-    root.addService(service)
+    child: Any = service  # Twisted has no types for this
+    child.setServiceParent(root)
     names = service._names()
     emit("names", names=sorted(names), is_root=names["service"] is root)
     for _ in range(2):
