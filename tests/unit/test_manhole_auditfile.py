@@ -97,7 +97,7 @@ BAD: list[tuple[Callable[[Path], object], str]] = [
     (_directory, "is a directory; give a file"),
     (_no_directory, "mkdir -p "),
     (_link, "symbolic link; give the file itself"),
-    (os.mkfifo, "is no file; remove it"),
+    (os.mkfifo, "is no file: there must be one, or nothing yet"),
     (_open_to_others, "has mode 0620, others may use it; chmod 600 "),
     (_foreign, "belongs to another user (uid 12345)"),
 ]

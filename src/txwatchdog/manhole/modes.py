@@ -44,9 +44,12 @@ def check_private(
     kind = "directory" if is_directory else "file"
     mode = stat.S_IMODE(status.st_mode)
     if not (stat.S_ISDIR if is_directory else stat.S_ISREG)(status.st_mode):
-        raise UnfitError(f"{path} is no {kind}; remove it")
+        raise UnfitError(f"{path} is no {kind}: there must be one, or nothing yet")
     if status.st_uid != os.geteuid():
-        raise UnfitError(f"{path} belongs to another user (uid {status.st_uid}); remove it")
+        raise UnfitError(
+            f"{path} belongs to another user (uid {status.st_uid}): there must be one of this "
+            "user's, or nothing yet"
+        )
     if mode & others:
         right = "700" if is_directory else "600"
         raise UnfitError(
