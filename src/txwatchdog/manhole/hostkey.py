@@ -117,10 +117,11 @@ def _remedy(found: KeyFile, name: str) -> str:
         return ""
     if found.form == "putty":
         return f"convert it: puttygen KEY.ppk -O private-openssh -o {name}, or"
-    if found.encrypted and found.form == "pem":  # which ssh-keygen can't read
-        return f"take its passphrase off: openssl pkey -in {name} -out PLAIN and put that here, or"
     if found.encrypted:
-        return f"take its passphrase off: ssh-keygen -p -N '' -f {name}, or"
+        how = f"ssh-keygen -p -N '' -f {name}"
+        if found.form == "pem":  # which ssh-keygen can't read
+            how = f"openssl pkey -in {name} -out PLAIN, and put that here"
+        return f"take its passphrase off: {how}, or"
     return ""
 
 
