@@ -286,6 +286,21 @@ def test_a_statement_stands_there_before_it_runs(tmp_path: Path) -> None:
     audited.service.close()
 
 
+def test_a_disk_that_hangs_holds_nobody_up(tmp_path: Path) -> None:
+    """Statements run, that more is lost than can wait is logged, and the service ends."""
+    audited = Audited(tmp_path)
+    hang = "import time, txwatchdog.manhole.auditfile as file; "
+    hang += "file.Lines.append = lambda self, lines: time.sleep(1000)"
+    assert audited.service.ssh(hang).returncode == 0
+    for number in range(3):
+        assert audited.service.ssh(f"{number}").stdout == f"{number}\n"
+    audited.service.ssh("for n in range(3000): watchdog.threshold = 1 + n % 2")
+    said = f"file {audited.path} does not keep up: events are lost from now on; sessions go on"
+    assert audited.service.log().count(said) == 1
+    audited.service.close()
+    assert "Traceback" not in audited.service.log()
+
+
 def test_what_is_told_last_is_written(tmp_path: Path) -> None:
     """At the manhole's end sessions are seen off, and that stands in the file."""
     audited = Audited(tmp_path)

@@ -271,6 +271,14 @@ def test_a_file_that_was_moved_away_is_begun_anew(trail: Trail) -> None:
     assert trail.said == []
 
 
+def test_a_forked_child_leaves_the_file_alone(trail: Trail) -> None:
+    """It has no thread that would write, and its events are not the parent's."""
+    trail.file.open()
+    trail.file._pid = os.getpid() + 1
+    trail.tell(1)
+    assert trail.file._queue.empty()
+
+
 def test_whoever_waits_is_told_when_all_is_written(trail: Trail) -> None:
     """Also if it can't be: nobody waits for a full disk."""
     settled: list[str] = []

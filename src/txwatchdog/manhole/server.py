@@ -256,6 +256,7 @@ class _Server:
         self._history = history
         self._statement_timeout = statement_timeout
         self._audit = audit
+        self._is_unsettled = False  # only the manhole's thread touches it
         self.address: IAddress | None = address_of(listening)
         self.waiting: list[Deferred[None]] = []
         """To be fired at the end; only the reactor's thread touches it."""
@@ -340,18 +341,27 @@ class _Server:
             self._audit.close(_AUDIT_PATIENCE)
 
     async def _settle(self) -> None:
-        """Wait until what has been told stands in the audit trail's file; not for long."""
-        if self._audit is None:
+        """Wait until what has been told stands in the audit trail's file; not for long.
+
+        A disk that hangs is not waited for again until it has done what it was asked for then.
+        """
+        if self._audit is None or self._is_unsettled:
             return
         loop, settled = asyncio.get_running_loop(), asyncio.Event()
 
+        def settle() -> None:
+            self._is_unsettled = False
+            settled.set()
+
         def done() -> None:  # in the thread that writes it
             with contextlib.suppress(RuntimeError):  # the manhole has ended meanwhile
-                loop.call_soon_threadsafe(settled.set)
+                loop.call_soon_threadsafe(settle)
 
         self._audit.settle(done)
-        with contextlib.suppress(asyncio.TimeoutError):
+        try:
             await asyncio.wait_for(settled.wait(), _AUDIT_PATIENCE)
+        except asyncio.TimeoutError:
+            self._is_unsettled = not settled.is_set()
 
     async def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
         """Accept connections until told to end, then see all of them off."""
