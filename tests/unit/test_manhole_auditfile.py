@@ -62,7 +62,7 @@ def test_an_event_is_a_line_of_json(trail: Trail) -> None:
     assert stat.S_IMODE(trail.path.stat().st_mode) == 0o600
     trail.tell(1)
     Logger(namespace="other", observer=trail.publisher).info("not of the trail")
-    trail.file.close(1)
+    trail.file.close()
     trail.tell(2)
     ((record),) = trail.records()
     assert list(record) == ["time", "pid", "event", "outcome", "what"]
@@ -190,7 +190,7 @@ def test_what_is_not_written_at_the_end_is_told(trail: Trail) -> None:
     trail.path.mkdir()
     trail.tell(1)
     trail.tell(2)
-    trail.file.close(1)
+    trail.file.close()
     assert trail.said[1].endswith("could not be written to: 2 events are lost")
 
 

@@ -6,6 +6,8 @@ written, and looked at each time: it may have been moved away, or something else
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import errno
 import fcntl
 import json
@@ -23,7 +25,7 @@ from zope.interface import implementer
 
 from txwatchdog.auditlog import NAMESPACE
 from txwatchdog.errors import AuditError
-from txwatchdog.manhole.modes import UnfitError, check_private
+from txwatchdog.manhole.modes import UnfitError, open_private
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +37,7 @@ __all__ = ["AuditFile", "Lines", "line_of"]
 SIZE = 10_000_000  # bytes, from which on a new file is begun
 OLD = 4  # files before that are kept: FILE.1, the latest, to FILE.4
 WAITING = 1000  # events that may wait for the file
+PATIENCE = 0.5  # seconds to wait for a disk that does not answer
 RETRY = 5.0  # seconds between two tries to write to a file that could not be written
 
 _log = Logger(namespace="txwatchdog.manhole")
@@ -135,16 +138,8 @@ class Lines:
                 os.close(descriptor)
 
     def _open(self) -> int:
-        # Neither through a link, nor waiting for whoever opens a FIFO's other end.
-        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        descriptor = os.open(self._path, flags | os.O_NOCTTY, 0o600)
-        try:
-            # Others may be allowed to read it: that is for who owns it to say.
-            check_private(self._path, os.fstat(descriptor), others=0o022)
-        except BaseException:
-            os.close(descriptor)
-            raise
-        return descriptor
+        # Others may be allowed to read it: that is for who owns it to say.
+        return open_private(self._path, others=0o022)
 
     def _put_aside(self, descriptor: int) -> bool:
         """Give the file another name. False if another process is doing so."""
@@ -199,6 +194,7 @@ class AuditFile:
         self._queue: queue.SimpleQueue[LogEvent | Callable[[], None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._pid: int | None = None
+        self._is_unsettled = False  # only the manhole's thread touches it
         # All that follows is the writing thread's, but for `_lost`, which has a lock.
         self._waiting: deque[bytes] = deque()
         self._settled: list[Callable[[], None]] = []
@@ -232,18 +228,14 @@ class AuditFile:
         thread.start()
         self._thread, self._pid = thread, os.getpid()
 
-    def close(self, patience: float) -> None:
-        """Take no more events, and write what there is.
-
-        Args:
-            patience: Seconds to wait for a disk that does not answer.
-        """
+    def close(self) -> None:
+        """Take no more events, and write what there is, if the disk answers in time."""
         self._publisher.removeObserver(self)
         self._queue.put(None)
         if self._thread is None:
             self._write_all()
         else:
-            self._thread.join(patience)
+            self._thread.join(PATIENCE)
 
     def __call__(self, event: LogEvent) -> None:
         """Take an event, if it is of the audit trail. In the thread that logs it."""
@@ -267,6 +259,29 @@ class AuditFile:
             done: Called in the writing thread; must not block.
         """
         self._queue.put(done)
+
+    async def written(self) -> None:
+        """Wait until what has been told so far is written. In the manhole's thread.
+
+        A disk that hangs is waited for once, and again when it has done what it was asked for then.
+        """
+        if self._is_unsettled:
+            return
+        loop, settled = asyncio.get_running_loop(), asyncio.Event()
+
+        def settle() -> None:
+            self._is_unsettled = False
+            settled.set()
+
+        def done() -> None:
+            with contextlib.suppress(RuntimeError):  # the manhole has ended meanwhile
+                loop.call_soon_threadsafe(settle)
+
+        self.settle(done)
+        try:
+            await asyncio.wait_for(settled.wait(), PATIENCE)
+        except asyncio.TimeoutError:
+            self._is_unsettled = not settled.is_set()
 
     def _lose(self) -> bool:
         """Count an event as lost. Whether it is the first since that was last told."""

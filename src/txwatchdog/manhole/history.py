@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
 
-from txwatchdog.manhole.modes import UnfitError, check_private
+from txwatchdog.manhole.modes import UnfitError, check_private, open_private
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,7 +66,7 @@ class HistoryFile:
         with self._guarded():
             self._path.parent.mkdir(mode=0o700, exist_ok=True)
             check_private(self._path.parent, self._path.parent.lstat(), is_directory=True)
-            descriptor = self._open()
+            descriptor = open_private(self._path)
             try:
                 inputs = self._read(descriptor)
             finally:
@@ -84,7 +84,7 @@ class HistoryFile:
         self._waiting.append(json.dumps(text) + "\n")
         with self._guarded():
             for _ in range(_TRIES):
-                descriptor = self._open()
+                descriptor = open_private(self._path)
                 try:
                     if self._write(descriptor):
                         self._trim(descriptor)
@@ -100,17 +100,6 @@ class HistoryFile:
             self._usable = False
             self._waiting.clear()
             _log.warn("history lasts as long as each session, no longer: {error}", error=str(error))
-
-    def _open(self) -> int:
-        # Neither through a link, nor waiting for whoever opens a FIFO's other end.
-        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        descriptor = os.open(self._path, flags, 0o600)
-        try:
-            check_private(self._path, os.fstat(descriptor))
-        except BaseException:
-            os.close(descriptor)
-            raise
-        return descriptor
 
     def _read(self, descriptor: int) -> list[str]:
         size = os.fstat(descriptor).st_size

@@ -17,6 +17,7 @@ __all__ = [
     "check_private",
     "fingerprint_of_modes",
     "make_directory",
+    "open_private",
     "read_file",
 ]
 
@@ -55,6 +56,31 @@ def check_private(
         raise UnfitError(
             f"{path} has mode {mode:04o}, others may use it; chmod {right} {shlex.quote(str(path))}"
         )
+
+
+def open_private(path: Path, *, others: int = 0o077) -> int:
+    """Open a file of the service's own, to read it and add to it; made (0600) if it is missing.
+
+    Args:
+        path: Its name.
+        others: As for `check_private`.
+
+    Returns:
+        The descriptor.
+
+    Raises:
+        OSError: It can't be opened.
+        UnfitError: It is something else, somebody else's, or open to others.
+    """
+    # Neither through a link, nor waiting for whoever opens a FIFO's other end.
+    flags = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | flags, 0o600)
+    try:
+        check_private(path, os.fstat(descriptor), others=others)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def read_file(path: Path, limit: int) -> tuple[bytes, os.stat_result]:

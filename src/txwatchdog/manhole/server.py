@@ -42,7 +42,6 @@ __all__ = ["Manhole"]
 _log = Logger(namespace="txwatchdog.manhole")
 
 _FAREWELL = 0.3  # seconds that open connections get to take their last bytes
-_AUDIT_PATIENCE = 0.5  # seconds to wait for the audit trail's disk, which may hang
 _PATIENCE = 1.5  # seconds after which a stop no longer waits for the thread
 
 
@@ -134,7 +133,7 @@ class Manhole:
             listening = bind(self._endpoint)
         except BaseException:
             if audit is not None:
-                audit.close(_AUDIT_PATIENCE)
+                audit.close()
             raise
         server = self._server = _Server(
             self._watchdog,
@@ -256,7 +255,6 @@ class _Server:
         self._history = history
         self._statement_timeout = statement_timeout
         self._audit = audit
-        self._is_unsettled = False  # only the manhole's thread touches it
         self.address: IAddress | None = address_of(listening)
         self.waiting: list[Deferred[None]] = []
         """To be fired at the end; only the reactor's thread touches it."""
@@ -338,35 +336,12 @@ class _Server:
     def _close_audit(self) -> None:
         """All has been told. In the manhole's thread, or the reactor's if there is none."""
         if self._audit is not None:
-            self._audit.close(_AUDIT_PATIENCE)
-
-    async def _settle(self) -> None:
-        """Wait until what has been told stands in the audit trail's file; not for long.
-
-        A disk that hangs is not waited for again until it has done what it was asked for then.
-        """
-        if self._audit is None or self._is_unsettled:
-            return
-        loop, settled = asyncio.get_running_loop(), asyncio.Event()
-
-        def settle() -> None:
-            self._is_unsettled = False
-            settled.set()
-
-        def done() -> None:  # in the thread that writes it
-            with contextlib.suppress(RuntimeError):  # the manhole has ended meanwhile
-                loop.call_soon_threadsafe(settle)
-
-        self._audit.settle(done)
-        try:
-            await asyncio.wait_for(settled.wait(), _AUDIT_PATIENCE)
-        except asyncio.TimeoutError:
-            self._is_unsettled = not settled.is_set()
+            self._audit.close()
 
     async def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
         """Accept connections until told to end, then see all of them off."""
         from txwatchdog.manhole.history import HistoryFile, history_path
-        from txwatchdog.manhole.runner import run_session
+        from txwatchdog.manhole.runner import nothing_to_settle, run_session
         from txwatchdog.manhole.session import Connection
         from txwatchdog.manhole.ssh import Factory
         from txwatchdog.manhole.trail import recorded
@@ -384,7 +359,7 @@ class _Server:
                 self._namespace,
                 history=history,
                 statement_timeout=self._statement_timeout,
-                settle=self._settle,
+                settle=nothing_to_settle if self._audit is None else self._audit.written,
             )
             return recorded(channel, command, run)
 
