@@ -100,10 +100,10 @@ class Lines:
         """
         os.close(self._open())
         directory = self._path.parent
-        if not os.access(directory, os.W_OK | os.X_OK):
+        if not os.access(directory, os.W_OK | os.X_OK, effective_ids=True):
             raise UnfitError(
-                f"{directory} can't be written to by this user, so that no new file could be begun "
-                "when this one is full; give it a directory of its own"
+                f"{self._path} could not be put aside when it is full, for this user can't write "
+                "to its directory; give it a directory of its own"
             )
 
     def append(self, lines: deque[bytes]) -> None:
@@ -368,5 +368,5 @@ def _described(error: Exception, path: Path) -> str:
         errno.ELOOP: "it is a symbolic link; give the file itself",
         errno.ENOSPC: "make room on its disk",
         errno.EDQUOT: "make room on its disk",
-    }.get(error.errno or 0, "give a file in a directory that this user may write to")
+    }.get(error.errno or 0, "this user must be able to write to it and its directory")
     return f"{path}: {(error.strerror or str(error)).lower()}; {remedy}"
