@@ -152,6 +152,12 @@ main.add_command(run_command)
     help="Keep what is typed in the console, for each key in a file of its own in the keys "
     "directory.",
 )
+@click.option(
+    "--audit",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write who did what in the console to this file, a line of JSON each.",
+)
 def demo(
     manhole: str,
     http: str,
@@ -160,6 +166,7 @@ def demo(
     statement_timeout: float,
     *,
     history: bool,
+    audit: Path | None,
 ) -> None:
     """Run a service that pauses on purpose, watched, with a console.
 
@@ -182,6 +189,7 @@ def demo(
                 threshold=threshold,
                 statement_timeout=statement_timeout,
                 history=history,
+                audit=audit,
             )
         )
     except KeyboardInterrupt:

@@ -54,6 +54,7 @@ class Options:
         threshold: The watchdog's, in seconds.
         statement_timeout: The console's, in seconds; 0 for none.
         history: Whether the console keeps what is typed.
+        audit: The audit trail's file; None for none.
     """
 
     manhole: str
@@ -62,6 +63,7 @@ class Options:
     threshold: float
     statement_timeout: float = 30.0
     history: bool = True
+    audit: Path | None = None
 
 
 def run_demo(options: Options) -> None:
@@ -127,6 +129,7 @@ class _Demo:
             namespace={"service": shop, "site": site},
             statement_timeout=options.statement_timeout,
             history=options.history,
+            audit=options.audit,
         )
         self._manhole.start()
 
