@@ -28,8 +28,8 @@ class KeysError(ManholeError):
     """A key file is missing, unsafe or unreadable."""
 
 
-class ListenError(ManholeError):
-    """The manhole's endpoint can't be listened on."""
+class ListenError(WatchdogError):
+    """An endpoint, the manhole's or the metrics', can't be listened on."""
 
 
 class DemoError(WatchdogError):
