@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = [
     "DemoError",
+    "ExtraMissingError",
     "Interrupted",
     "KeysError",
     "ListenError",
@@ -34,6 +35,10 @@ class ListenError(WatchdogError):
 
 class DemoError(WatchdogError):
     """The demo can't be started as asked."""
+
+
+class ExtraMissingError(WatchdogError, ImportError):
+    """A package is not installed that one of the extras brings."""
 
 
 class Interrupted(BaseException):
