@@ -102,7 +102,7 @@ class Tally:
     """
 
     def __init__(self, watchdog: Watched, offenders: int = OFFENDERS) -> None:
-        if not isinstance(offenders, int) or isinstance(offenders, bool) or offenders < 0:
+        if offenders < 0:
             raise ValueError(f"offenders must be a whole number from 0, not {offenders!r}")
         self._watchdog = watchdog
         self._limit = offenders

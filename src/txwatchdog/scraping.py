@@ -140,9 +140,7 @@ class _Exchange(asyncio.Protocol):
         connections: those that are open; it enters itself, and leaves.
     """
 
-    def __init__(
-        self, app: WsgiApp, bounds: Bounds, connections: dict[_Exchange, None]
-    ) -> None:
+    def __init__(self, app: WsgiApp, bounds: Bounds, connections: dict[_Exchange, None]) -> None:
         self._app = app
         self._bounds = bounds
         self._connections = connections
