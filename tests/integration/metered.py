@@ -107,7 +107,7 @@ def hang(wakened: threading.Event) -> None:
 
 def main(count: int, threshold: float) -> None:
     """Fork the services, and pass on what they are told."""
-    told = []
+    told: list[int] = []
     for number in range(count):
         reading, writing = os.pipe()
         if not os.fork():
@@ -118,8 +118,8 @@ def main(count: int, threshold: float) -> None:
         os.close(reading)
         told.append(writing)
     for line in sys.stdin:
-        number, _, command = line.partition(" ")
-        os.write(told[int(number)], command.encode())
+        addressee, _, command = line.partition(" ")
+        os.write(told[int(addressee)], command.encode())
     for writing in told:
         os.write(writing, b"end\n")
     for _ in told:
