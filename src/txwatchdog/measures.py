@@ -19,7 +19,19 @@ from txwatchdog.causes import CAUSES, UNBLAMED
 from txwatchdog.ledger import NOT_SEEN, OTHER
 from txwatchdog.records import Function, Pause, Stack, Status
 
-__all__ = ["BOUNDS", "MEASURES", "OFFENDERS", "Labels", "Measure", "Measured", "Tally", "Watched"]
+__all__ = [
+    "BOUNDS",
+    "BOUND_LABELS",
+    "MEASURES",
+    "OFFENDERS",
+    "Labels",
+    "Measure",
+    "Measured",
+    "Tally",
+    "Watched",
+    "clean",
+    "labels_of",
+]
 
 OFFENDERS = 100
 """The most offenders that have series of their own."""
@@ -33,6 +45,9 @@ BOUNDS = (14, 16, 18, 20, *range(22, 37))
 The probe counts ticks of less than 2**n ns. Durations are whole nanoseconds, so these are exactly
 those of at most 2**n - 1 ns, which is what a histogram's inclusive bound has to be.
 """
+
+BOUND_LABELS = (*(str((2**bound - 1) / 1e9) for bound in BOUNDS), "+Inf")
+"""Those in seconds, as labels have them, and the one that everything keeps."""
 
 Labels: TypeAlias = "tuple[str, ...]"
 Values: TypeAlias = Mapping[Labels, float]
@@ -213,15 +228,18 @@ class Measure:
 
 
 def labels_of(offender: Function | None) -> Labels:
-    """An offender's labels: `FUNCTION`'s values, in bounds and in characters that UTF-8 has."""
+    """An offender's labels, `FUNCTION`'s values."""
     if offender is None:
         return NOT_SEEN, "", ""
-    return _label(offender.function), _label(offender.file), str(offender.line)
+    return clean(offender.function), clean(offender.file), str(offender.line)
 
 
-def _label(text: str) -> str:
-    # A path may hold surrogates, for bytes that are no text: one would break the whole scrape.
-    return text[:LONGEST_LABEL].encode(errors="replace").decode()
+def clean(text: str, longest: int = LONGEST_LABEL) -> str:
+    """`text` for other systems, in bounds.
+
+    A path may hold surrogates, for bytes that are no text: one would break a whole scrape.
+    """
+    return text[:longest].encode(errors="replace").decode()
 
 
 def _plus(known: tuple[int, int] | None, took_ns: int) -> tuple[int, int]:

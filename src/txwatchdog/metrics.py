@@ -15,7 +15,7 @@ from twisted.logger import Logger
 
 from txwatchdog.binding import bind
 from txwatchdog.errors import ExtraMissingError
-from txwatchdog.measures import BOUNDS, MEASURES, OFFENDERS, Measure, Measured, Tally
+from txwatchdog.measures import BOUND_LABELS, MEASURES, OFFENDERS, Measure, Measured, Tally
 from txwatchdog.reactor import ReactorThread
 from txwatchdog.scraping import Scraped
 from txwatchdog.watchdog import Watchdog
@@ -183,11 +183,10 @@ class MetricsServer:
 
 
 def _histogram(now: Measured) -> HistogramMetricFamily:
-    bounds = [str((2**bound - 1) / 1e9) for bound in BOUNDS]
     return HistogramMetricFamily(
         "txwatchdog_tick_seconds",
         "Turns of the reactor that have ended, by how long they took.",
-        buckets=list(zip([*bounds, "+Inf"], now.ticks, strict=True)),
+        buckets=list(zip(BOUND_LABELS, now.ticks, strict=True)),
         sum_value=now.tick_seconds,
     )
 
