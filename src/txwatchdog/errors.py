@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = [
     "AuditError",
     "DemoError",
+    "ExtraMissingError",
     "Interrupted",
     "KeysError",
     "ListenError",
@@ -34,8 +35,8 @@ class AuditError(ManholeError):
     """The audit trail's file can't be written."""
 
 
-class ListenError(ManholeError):
-    """The manhole's endpoint can't be listened on."""
+class ListenError(WatchdogError):
+    """An endpoint, the manhole's or the metrics', can't be listened on."""
 
 
 class DemoError(WatchdogError):
@@ -44,6 +45,10 @@ class DemoError(WatchdogError):
 
 class ProgramError(WatchdogError):
     """There is no such program to run, or it is not one that can be watched."""
+
+
+class ExtraMissingError(WatchdogError, ImportError):
+    """A package is not installed that one of the extras brings."""
 
 
 class Interrupted(BaseException):
