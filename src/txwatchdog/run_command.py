@@ -29,12 +29,14 @@ def taken_follow_up() -> Callable[[], None] | None:
     return _follow_up.pop() if _follow_up else None
 
 
-def _endpoint(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
-    """Return `value` if it can be an endpoint.
+def _endpoint(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+    """Return `value` if it can be an endpoint, or if there is none.
 
     Raises:
         click.BadParameter: It can't.
     """
+    if value is None:
+        return None
     from twisted.internet.endpoints import serverFromString
 
     kind, _, rest = value.partition(":")
@@ -110,6 +112,22 @@ def _file(_ctx: click.Context, _param: click.Parameter, value: str | None) -> Pa
     help="The console's keys: authorized_keys says who gets in (txwatchdog keys authorize).",
 )
 @click.option(
+    "--metrics",
+    envvar="TXWATCHDOG_METRICS",
+    show_envvar=True,
+    callback=_endpoint,
+    metavar="ENDPOINT",
+    help="Where metrics for Prometheus are served; nowhere by default. Needs the extra metrics.",
+)
+@click.option(
+    "--audit",
+    envvar="TXWATCHDOG_AUDIT",
+    show_envvar=True,
+    callback=_file,
+    metavar="FILE",
+    help="Write who did what in the console to this file, a line of JSON each.",
+)
+@click.option(
     "--blackbox",
     envvar="TXWATCHDOG_BLACKBOX",
     show_envvar=True,
@@ -140,6 +158,8 @@ def run(
     threshold: float,
     manhole: str,
     keys: Path,
+    metrics: str | None,
+    audit: Path | None,
     blackbox: Path | None,
     report: Path | None,
     program: tuple[str, ...],
@@ -172,6 +192,8 @@ def run(
         threshold=threshold,
         manhole=None if no_manhole else manhole,
         keys=keys,
+        metrics=metrics,
+        audit=audit,
         blackbox=blackbox,
         report=report,
         quiet=quiet,

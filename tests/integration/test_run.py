@@ -155,7 +155,8 @@ class _Service:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = str(free.getsockname()[1])
-        options = (*RUN[:-1], "--manhole", f"tcp:{self.port}:interface=127.0.0.1")
+        options = [*RUN[:-1], "--manhole", f"tcp:{self.port}:interface=127.0.0.1"]
+        options += ["--metrics", f"unix:{where}/metrics", "--audit", "audit"]
         self.process = subprocess.Popen(
             [*options, "--report", "report.html", "--", *words],
             cwd=where,
@@ -202,6 +203,12 @@ def test_twist(tmp_path: Path) -> None:
         assert "EPollReactor" in told
         assert "MultiService" in told
         running.ssh("import time; time.sleep(0.3)")
+        with socket.socket(socket.AF_UNIX) as scraper:
+            scraper.connect(f"{tmp_path}/metrics")
+            scraper.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+            with scraper.makefile("rb") as answer:
+                assert b"txwatchdog_" in answer.read()
+        assert "import time" in (tmp_path / "audit").read_text()
         running.process.send_signal(signal.SIGTERM)
         _, errors = running.process.communicate(timeout=PATIENCE)
     finally:

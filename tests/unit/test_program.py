@@ -131,6 +131,8 @@ def test_no_program(words: list[str]) -> None:
         (["--manhole", "tcp:x"], "'tcp:x' is no endpoint"),
         (["--manhole", "tcp:70000"], "no valid port"),
         (["--manhole", "systemd"], "'systemd' is no endpoint"),
+        (["--metrics", "9100"], "'9100' is no endpoint"),
+        (["--audit", "."], "'.' is no file"),
         (["--report", "."], "'.' is no file"),
         (["--blackbox", ""], "'' is no file"),
         (["--keys", __file__], "is no directory"),
@@ -161,12 +163,15 @@ def test_options_from_the_environment() -> None:
         TXWATCHDOG_THRESHOLD="0.25",
         TXWATCHDOG_MANHOLE="unix:/run/x:mode=660",
         TXWATCHDOG_KEYS="/etc/keys",
+        TXWATCHDOG_METRICS="tcp:9100",
+        TXWATCHDOG_AUDIT="/var/audit",
         TXWATCHDOG_BLACKBOX="/var/box",
         TXWATCHDOG_REPORT="/tmp/r.html",
         TXWATCHDOG_QUIET="1",
     )
     assert (options.threshold, options.manhole) == (0.25, "unix:/run/x:mode=660")
     assert (options.keys, options.blackbox) == (Path("/etc/keys"), Path("/var/box"))
+    assert (options.metrics, options.audit) == ("tcp:9100", Path("/var/audit"))
     assert (options.report, options.quiet) == (Path("/tmp/r.html"), True)
     assert _options("--threshold", "2", TXWATCHDOG_THRESHOLD="0.25").threshold == 2.0
     assert _options(TXWATCHDOG_NO_MANHOLE="1").manhole is None
