@@ -54,6 +54,7 @@ class Options:
         threshold: The watchdog's, in seconds.
         statement_timeout: The console's, in seconds; 0 for none.
         history: Whether the console keeps what is typed.
+        blackbox: The watchdog's; None for none.
     """
 
     manhole: str
@@ -62,6 +63,7 @@ class Options:
     threshold: float
     statement_timeout: float = 30.0
     history: bool = True
+    blackbox: Path | None = None
 
 
 def run_demo(options: Options) -> None:
@@ -118,7 +120,7 @@ class _Demo:
         # A TCP port's address has a host and a port; IListeningPort promises less.
         self._http = cast(Address, self._port.getHost())
         self._access = arrange_access(options.keys, Path.home() / ".ssh")
-        self._watchdog = Watchdog(reactor, threshold=options.threshold)
+        self._watchdog = Watchdog(reactor, threshold=options.threshold, blackbox=options.blackbox)
         self._watchdog.on_pause(self._say_pause)
         self._manhole = Manhole(
             self._watchdog,
