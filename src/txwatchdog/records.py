@@ -174,7 +174,7 @@ class Pause:
         """
         from txwatchdog.tracebacks import traceback_text  # only when someone looks
 
-        began = f"Called by the reactor for a {self.origin}\n" if self.origin else ""
+        began = f"{self.origin.sentence}\n" if self.origin else ""
         when = f"Pause {self.number} at {iso(self.started_at)}: {self.summary}\n"
         return traceback_text(self.frames) + began + when
 
@@ -471,6 +471,8 @@ class Top(Sequence[Offender]):
         pauses: all pauses since start or reset, those not shown included.
         paused_seconds: their durations' sum.
         hidden: how many further rows there are.
+        unblamed: the pauses that are in no row, being no function's fault, and their seconds, by
+            their cause.
     """
 
     rows: tuple[Offender, ...]
@@ -478,6 +480,7 @@ class Top(Sequence[Offender]):
     pauses: int
     paused_seconds: float
     hidden: int
+    unblamed: Mapping[str, tuple[int, float]] = field(factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """The table as plain data that `json.dumps` takes."""
@@ -486,6 +489,10 @@ class Top(Sequence[Offender]):
             "pauses": self.pauses,
             "paused_seconds": self.paused_seconds,
             "hidden": self.hidden,
+            "unblamed": {
+                cause: {"pauses": count, "seconds": seconds}
+                for cause, (count, seconds) in self.unblamed.items()
+            },
             "offenders": [row.as_dict() for row in self.rows],
         }
 

@@ -22,7 +22,7 @@ from txwatchdog.blame import Blame, blame, blame_samples, is_operators
 from txwatchdog.causes import UNBLAMED, Verdict
 from txwatchdog.detector import Detector
 from txwatchdog.errors import Interrupted
-from txwatchdog.interrupting import Breaker, Request, asking, handlers_of_signals, objection
+from txwatchdog.interrupting import Breaker, Request, asking, objection
 from txwatchdog.ledger import ORDERS, RECENT, Ledger
 from txwatchdog.pauselog import PauseLog
 from txwatchdog.probe import Probe, Tick, probe_for
@@ -45,6 +45,7 @@ from txwatchdog.rings.blackbox import BlackBox
 from txwatchdog.rings.original import OriginalMethod
 from txwatchdog.rings.stacks import read_stack
 from txwatchdog.rings.thread import WatchThread
+from txwatchdog.signals import handlers_of_signals
 
 __all__ = ["Watchdog"]
 
@@ -436,7 +437,8 @@ class Watchdog:
         totals = self._ledger.totals()
         rows = sorted(totals.offenders, key=ORDERS[by], reverse=True)[:n]
         hidden = len(totals.offenders) - len(rows)
-        return Top(tuple(rows), by, totals.pauses, totals.paused_seconds, hidden)
+        unblamed = {cause: spent for cause, spent in totals.causes.items() if cause in UNBLAMED}
+        return Top(tuple(rows), by, totals.pauses, totals.paused_seconds, hidden, unblamed)
 
     def pauses(self, n: int = 10) -> list[Pause]:
         """The latest `n` pauses that have ended, newest first; the last 1,000 are kept.
