@@ -342,8 +342,9 @@ class Status:
             0 to 1; None where the probe can't tell.
         ticks: turns of the reactor since start or reset.
         pauses: pauses since start or reset.
-        cpu_seconds: processor time of the watch thread since start.
-        wakes: how often it woke since start.
+        cpu_seconds: processor time of the watch thread since start; of putting the signal off
+            and of its handler with the original method.
+        wakes: how often it woke since start, or put the signal off.
         samples: how many samples the rings took since start.
         lost: pauses that were seen but not kept, because an observer held the watch thread up.
         error: the last thing that went wrong inside the watchdog, in a line; None if nothing did.

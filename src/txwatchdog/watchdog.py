@@ -503,6 +503,7 @@ class Watchdog:
         """What the watchdog does, and what it costs."""
         state, seconds = self._state()
         watch = self._watch
+        ring = watch or self._original
         return Status(
             running=self._running,
             state=state,
@@ -513,11 +514,9 @@ class Watchdog:
             utilisation=self._utilisation(),
             ticks=self._ticks(),
             pauses=self._ledger.totals().pauses,
-            cpu_seconds=watch.cpu_ns / 1e9 if watch else 0.0,
-            wakes=watch.wakes if watch else 0,
-            samples=watch.samples
-            if watch
-            else (self._original.samples if self._original is not None else 0),
+            cpu_seconds=ring.cpu_ns / 1e9 if ring else 0.0,
+            wakes=ring.wakes if ring else 0,
+            samples=ring.samples if ring else 0,
             lost=watch.lost if watch else 0,
             error=watch.error if watch else None,
             last_run=self._box.last_run if self._box else None,
