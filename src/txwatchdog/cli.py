@@ -183,6 +183,12 @@ main.add_command(keys_command)
     metavar="PATH",
     help="A file that tells the next start if this one dies in a pause, and where.",
 )
+@click.option(
+    "--audit",
+    callback=_file,
+    metavar="FILE",
+    help="Write who did what in the console to this file, a line of JSON each.",
+)
 def demo(
     manhole: str,
     http: str,
@@ -192,6 +198,7 @@ def demo(
     *,
     history: bool,
     blackbox: Path | None,
+    audit: Path | None,
 ) -> None:
     """Run a service that pauses on purpose, watched, with a console.
 
@@ -215,6 +222,7 @@ def demo(
                 statement_timeout=statement_timeout,
                 history=history,
                 blackbox=blackbox,
+                audit=audit,
             )
         )
     except KeyboardInterrupt:

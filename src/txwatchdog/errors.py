@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 __all__ = [
+    "AuditError",
     "DemoError",
     "Interrupted",
     "KeysError",
@@ -26,6 +27,10 @@ class ManholeError(WatchdogError):
 
 class KeysError(ManholeError):
     """A key file is missing, unsafe or unreadable."""
+
+
+class AuditError(ManholeError):
+    """The audit trail's file can't be written."""
 
 
 class ListenError(ManholeError):

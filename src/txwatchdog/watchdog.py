@@ -18,6 +18,7 @@ from twisted.internet.interfaces import IReactorCore
 from twisted.logger import Logger
 
 from txwatchdog.activity import Activity
+from txwatchdog.auditlog import asker, tell
 from txwatchdog.blame import Blame, blame, blame_samples, is_operators
 from txwatchdog.causes import UNBLAMED, Verdict
 from txwatchdog.detector import Detector
@@ -185,6 +186,7 @@ class Watchdog:
             self._join_tick_under_way()
             begin = partial(self._reactor_runs, self._starts)
             self._undo.append(self._thread.when_running(begin))
+        _tell("start")
 
     def stop(self) -> None:
         """Stop looking, and leave nothing behind. Does nothing if it does not look.
@@ -219,6 +221,7 @@ class Watchdog:
                 self._thread.soon(original.stop)
                 self._retire(original.alarm)
             self._log.flush()
+        _tell("stop")
 
     def _reactor_runs(self, start: int) -> None:
         """The reactor runs: what is bound to its thread can begin. In that thread."""
@@ -295,6 +298,12 @@ class Watchdog:
             ValueError: `number` is not a number.
         """
         _check_number(number)
+        done = self._interrupt(number, confirm=confirm)
+        if confirm or number is not None:
+            _tell("interrupt", done.outcome, number=done.number)
+        return done
+
+    def _interrupt(self, number: int | None, *, confirm: bool) -> Interruption:
         tick_ns = self._tick.busy_since_ns
         stack = self.stack()
         if stack.number is None or self._tick.busy_since_ns != tick_ns:
@@ -351,10 +360,12 @@ class Watchdog:
 
     @threshold.setter
     def threshold(self, seconds: float) -> None:
-        self._threshold = _checked_seconds("threshold", seconds)
+        before, self._threshold = self._threshold, _checked_seconds("threshold", seconds)
         self._tick.limit_ns = self._detector.threshold_ns = _nanoseconds(self._threshold)
         if (watch := self._watch) is not None:
             watch.wake()
+        if self._threshold != before:
+            _tell("threshold", old=before, new=self._threshold)
 
     def on_pause(self, callback: Callable[[Pause], object]) -> Callable[[], None]:
         """Have `callback` called with each finished `Pause`.
@@ -391,6 +402,7 @@ class Watchdog:
             self._base_ticks = self._tick.count
             self._on_ns = 0
             self._on_since_ns = time.monotonic_ns()
+        _tell("reset")
 
     # -- what was seen ------------------------------------------------------------------------
 
@@ -625,6 +637,12 @@ class Watchdog:
         pauses are those that its signal fell into.
         """
         return self._original is None and self._probe is not None and self._probe.exact
+
+
+def _tell(what: str, outcome: str = "done", **fields: object) -> None:
+    """Tell the audit trail of a change, and who made it."""
+    by = None if asker.get() else f"thread {threading.current_thread().name}"
+    tell("watchdog", outcome, what=what, **fields, by=by)
 
 
 def _checked_rings(rings: Sequence[str], clock: str) -> tuple[str, ...]:

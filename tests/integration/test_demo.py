@@ -261,9 +261,10 @@ def test_a_demo_that_was_killed_in_a_pause_leaves_word(
     assert again.stop() == 0
 
 
-def test_the_namespace_holds_the_service(start: Callable[..., Demo]) -> None:
-    """The console can look at the shop and quiet its job."""
-    demo = start().ready()
+def test_the_namespace_holds_the_service(start: Callable[..., Demo], tmp_path: Path) -> None:
+    """The console can look at the shop and quiet its job; with --audit that stands in a file."""
+    audit = tmp_path / "audit.json"
+    demo = start("--audit", str(audit)).ready()
     demo.get("fast")
     assert "visits" in demo.ask("service")
     assert demo.ask("service.visits['/fast']").strip() == "1"
@@ -273,6 +274,10 @@ def test_the_namespace_holds_the_service(start: Callable[..., Demo]) -> None:
     assert demo.ask("service.job.running").strip() == "False"
     assert demo.stop() == 0
     assert demo.errors == ""
+    records = [json.loads(line) for line in audit.read_text().splitlines()]
+    assert [each["outcome"] for each in records if each.get("what") == "service.job.stop()"] == [
+        *("begun", "begun", "done")  # the session, and the statement
+    ]
 
 
 def test_a_throw_away_key_gets_in_again_and_again(start: Callable[..., Demo]) -> None:
@@ -340,6 +345,17 @@ def test_keys_that_are_no_keys_are_one_line(start: Callable[..., Demo], tmp_path
     assert demo.process.wait(PATIENCE) == 1
     assert len(demo.errors.splitlines()) == 1
     assert "authorized_keys" in demo.errors
+
+
+def test_a_file_that_cannot_be_written_is_one_line(
+    start: Callable[..., Demo], tmp_path: Path
+) -> None:
+    """An audit trail that can't be kept is one line on stderr and exit status 1."""
+    audit = tmp_path / "nowhere" / "audit.json"
+    demo = start("--audit", str(audit))
+    assert demo.process.wait(PATIENCE) == 1
+    assert len(demo.errors.splitlines()) == 1
+    assert f"{audit}: no such file or directory; make its directory: mkdir -p" in demo.errors
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

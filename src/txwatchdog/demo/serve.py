@@ -55,6 +55,7 @@ class Options:
         statement_timeout: The console's, in seconds; 0 for none.
         history: Whether the console keeps what is typed.
         blackbox: The watchdog's; None for none.
+        audit: The audit trail's file; None for none.
     """
 
     manhole: str
@@ -64,6 +65,7 @@ class Options:
     statement_timeout: float = 30.0
     history: bool = True
     blackbox: Path | None = None
+    audit: Path | None = None
 
 
 def run_demo(options: Options) -> None:
@@ -129,6 +131,7 @@ class _Demo:
             namespace={"service": shop, "site": site},
             statement_timeout=options.statement_timeout,
             history=options.history,
+            audit=options.audit,
         )
         self._manhole.start()
 
