@@ -15,7 +15,7 @@ import click
 
 from txwatchdog.errors import WatchdogError
 from txwatchdog.keys_command import keys as keys_command
-from txwatchdog.parameters import directory, seconds_above_zero
+from txwatchdog.parameters import directory, file, seconds_above_zero
 from txwatchdog.run_command import run as run_command
 from txwatchdog.run_command import taken_follow_up
 
@@ -184,8 +184,14 @@ def rules() -> None:
     "directory.",
 )
 @click.option(
+    "--blackbox",
+    callback=file,
+    metavar="PATH",
+    help="A file that tells the next start if this one dies in a pause, and where.",
+)
+@click.option(
     "--audit",
-    type=click.Path(dir_okay=False, path_type=Path),
+    callback=file,
     metavar="FILE",
     help="Write who did what in the console to this file, a line of JSON each.",
 )
@@ -198,6 +204,7 @@ def demo(
     threshold: float,
     statement_timeout: float,
     history: bool,
+    blackbox: Path | None,
     audit: Path | None,
 ) -> None:
     """Run a service that pauses on purpose, watched, with a console.
@@ -222,6 +229,7 @@ def demo(
                 threshold=threshold,
                 statement_timeout=statement_timeout,
                 history=history,
+                blackbox=blackbox,
                 audit=audit,
             )
         )

@@ -169,6 +169,7 @@ class Run:
             return [f"{self._name} never ran its reactor, so nothing was watched{missing}"]
         service.stopService()
         watchdog = service.watchdog
+        watchdog.stop()  # the service may wait for others, where the reactor ended otherwise
         after = watchdog.activity()
         return summary(
             watchdog.stats(),

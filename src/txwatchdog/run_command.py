@@ -14,7 +14,7 @@ import click
 from click.core import ParameterSource
 
 from txwatchdog.errors import ProgramError
-from txwatchdog.parameters import directory, seconds_above_zero
+from txwatchdog.parameters import directory, file, seconds_above_zero
 
 __all__ = ["run", "taken_follow_up"]
 
@@ -54,19 +54,6 @@ def _endpoint(_ctx: click.Context, _param: click.Parameter, value: str | None) -
     if not 0 <= getattr(endpoint, "_port", 0) <= 65535:
         raise click.BadParameter(f"{value!r} has no valid port: give one from 0 to 65535.")
     return value
-
-
-def _file(_ctx: click.Context, _param: click.Parameter, value: str | None) -> Path | None:
-    """Return `value` as the path of a file, which need not exist yet.
-
-    Raises:
-        click.BadParameter: A directory has that name.
-    """
-    if value is None:
-        return None
-    if not value or Path(value).is_dir():
-        raise click.BadParameter(f"{value!r} is no file: give the path of one.")
-    return Path(value)
 
 
 @click.command(
@@ -123,7 +110,7 @@ def _file(_ctx: click.Context, _param: click.Parameter, value: str | None) -> Pa
     "--audit",
     envvar="TXWATCHDOG_AUDIT",
     show_envvar=True,
-    callback=_file,
+    callback=file,
     metavar="FILE",
     help="Write who did what in the console to this file, a line of JSON each.",
 )
@@ -131,7 +118,7 @@ def _file(_ctx: click.Context, _param: click.Parameter, value: str | None) -> Pa
     "--blackbox",
     envvar="TXWATCHDOG_BLACKBOX",
     show_envvar=True,
-    callback=_file,
+    callback=file,
     metavar="FILE",
     help="Tells the next start if this one died while its reactor was paused, and where.",
 )
@@ -139,7 +126,7 @@ def _file(_ctx: click.Context, _param: click.Parameter, value: str | None) -> Pa
     "--report",
     envvar="TXWATCHDOG_REPORT",
     show_envvar=True,
-    callback=_file,
+    callback=file,
     metavar="FILE",
     help="Where an HTML report of all pauses is written at the end.",
 )

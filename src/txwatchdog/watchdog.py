@@ -23,7 +23,7 @@ from txwatchdog.blame import Blame, blame, blame_samples, is_operators
 from txwatchdog.causes import UNBLAMED, Verdict
 from txwatchdog.detector import Detector
 from txwatchdog.errors import Interrupted
-from txwatchdog.interrupting import Breaker, Request, asking, handlers_of_signals, objection
+from txwatchdog.interrupting import Breaker, Request, asking, objection
 from txwatchdog.ledger import ORDERS, RECENT, Ledger
 from txwatchdog.pauselog import PauseLog
 from txwatchdog.probe import Probe, Tick, probe_for
@@ -46,6 +46,7 @@ from txwatchdog.rings.blackbox import BlackBox
 from txwatchdog.rings.original import OriginalMethod
 from txwatchdog.rings.stacks import read_stack
 from txwatchdog.rings.thread import WatchThread
+from txwatchdog.signals import handlers_of_signals
 
 __all__ = ["Watchdog"]
 
@@ -448,7 +449,8 @@ class Watchdog:
         totals = self._ledger.totals()
         rows = sorted(totals.offenders, key=ORDERS[by], reverse=True)[:n]
         hidden = len(totals.offenders) - len(rows)
-        return Top(tuple(rows), by, totals.pauses, totals.paused_seconds, hidden)
+        unblamed = {cause: spent for cause, spent in totals.causes.items() if cause in UNBLAMED}
+        return Top(tuple(rows), by, totals.pauses, totals.paused_seconds, hidden, unblamed)
 
     def pauses(self, n: int = 10) -> list[Pause]:
         """The latest `n` pauses that have ended, newest first; the last 1,000 are kept.
@@ -513,6 +515,7 @@ class Watchdog:
         """What the watchdog does, and what it costs."""
         state, seconds = self._state()
         watch = self._watch
+        ring = watch or self._original
         return Status(
             running=self._running,
             state=state,
@@ -523,11 +526,9 @@ class Watchdog:
             utilisation=self._utilisation(),
             ticks=self._ticks(),
             pauses=self._ledger.totals().pauses,
-            cpu_seconds=watch.cpu_ns / 1e9 if watch else 0.0,
-            wakes=watch.wakes if watch else 0,
-            samples=watch.samples
-            if watch
-            else (self._original.samples if self._original is not None else 0),
+            cpu_seconds=ring.cpu_ns / 1e9 if ring else 0.0,
+            wakes=ring.wakes if ring else 0,
+            samples=ring.samples if ring else 0,
             lost=watch.lost if watch else 0,
             error=watch.error if watch else None,
             last_run=self._box.last_run if self._box else None,

@@ -73,7 +73,7 @@ def ended(where: Path) -> Iterator[dict[str, Future[Ended]]]:
         runs["quiet"] = pool.submit(_run, [*RUN, "--", SUBJECT, "default", "end"], where, **quiet)
         with_manhole = (*RUN[:-1], "--keys", "none", "--", SUBJECT, "default", "end")
         runs["no keys"] = pool.submit(_run, with_manhole, where)
-        no_report = {"TXWATCHDOG_REPORT": "no/such/directory/r.html"}
+        no_report = {"TXWATCHDOG_REPORT": "/proc/r.html"}
         runs["no report"] = pool.submit(
             _run, [*RUN, "--", SUBJECT, "default", "end"], where, **no_report
         )

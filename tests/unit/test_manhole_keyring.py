@@ -198,7 +198,7 @@ def test_a_refusal_says_why(ring: _Ring) -> None:
     assert (refused.line, refused.comment) == (2, "key2")
     assert "cert-authority" in refused.reason
     ring.path.unlink()
-    assert ring.why_not(1).reason == "nobody can log in now, the log says why"
+    assert ring.why_not(1).reason == "authorized_keys cannot be used; the log says why"
 
 
 def test_a_file_of_refused_lines_only_is_an_error(tmp_path: Path) -> None:

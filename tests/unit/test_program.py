@@ -132,9 +132,9 @@ def test_no_program(words: list[str]) -> None:
         (["--manhole", "tcp:70000"], "no valid port"),
         (["--manhole", "systemd"], "'systemd' is no endpoint"),
         (["--metrics", "9100"], "'9100' is no endpoint"),
-        (["--audit", "."], "'.' is no file"),
-        (["--report", "."], "'.' is no file"),
-        (["--blackbox", ""], "'' is no file"),
+        (["--audit", "."], "'.' can be no file"),
+        (["--report", "."], "'.' can be no file"),
+        (["--blackbox", ""], "'' can be no file"),
         (["--keys", __file__], "is no directory"),
     ],
 )
@@ -164,14 +164,14 @@ def test_options_from_the_environment() -> None:
         TXWATCHDOG_MANHOLE="unix:/run/x:mode=660",
         TXWATCHDOG_KEYS="/etc/keys",
         TXWATCHDOG_METRICS="tcp:9100",
-        TXWATCHDOG_AUDIT="/var/audit",
+        TXWATCHDOG_AUDIT="/etc/audit",
         TXWATCHDOG_BLACKBOX="/var/box",
         TXWATCHDOG_REPORT="/tmp/r.html",
         TXWATCHDOG_QUIET="1",
     )
     assert (options.threshold, options.manhole) == (0.25, "unix:/run/x:mode=660")
     assert (options.keys, options.blackbox) == (Path("/etc/keys"), Path("/var/box"))
-    assert (options.metrics, options.audit) == ("tcp:9100", Path("/var/audit"))
+    assert (options.metrics, options.audit) == ("tcp:9100", Path("/etc/audit"))
     assert (options.report, options.quiet) == (Path("/tmp/r.html"), True)
     assert _options("--threshold", "2", TXWATCHDOG_THRESHOLD="0.25").threshold == 2.0
     assert _options(TXWATCHDOG_NO_MANHOLE="1").manhole is None

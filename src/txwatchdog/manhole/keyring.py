@@ -102,7 +102,7 @@ class Keyring:
     def _unknown(self, blob: bytes) -> Refusal:
         fingerprint = fingerprint_of(blob)
         if self._complaint:
-            return Refusal("nobody can log in now, the log says why", fingerprint)
+            return Refusal("authorized_keys cannot be used; the log says why", fingerprint)
         for line in self._access.refused:
             if blob and line.blob == blob:
                 return Refusal(line.reason, fingerprint, line.line, line.comment)
