@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from types import FrameType
+from typing import TypeVar
 
 from attrs import evolve
 from twisted.logger import Logger
@@ -21,6 +22,7 @@ from twisted.logger import Logger
 from txwatchdog.causes import Journal, Reading, Verdict, judge
 from txwatchdog.clocks import GcClock, Lateness, ThreadClocks
 from txwatchdog.detector import Detector
+from txwatchdog.logs import log_failure
 from txwatchdog.origin import read_origin
 from txwatchdog.probe import Tick
 from txwatchdog.records import Sample
@@ -58,10 +60,14 @@ FORGET = 0.9
 MAX_WAIT_SECONDS = 3600.0
 """The longest sleep, whatever the threshold."""
 
+STUMBLED_SECONDS = 1.0
+"""The sleep after a turn that failed: what is wrong may last."""
+
 WAITING_PAUSES = 4096
 """Ended pauses that can wait for the thread while an observer holds it up."""
 
 _log = Logger(namespace="txwatchdog.watch")
+T = TypeVar("T")
 
 
 class WatchThread:
@@ -127,24 +133,32 @@ class WatchThread:
         self._explained_ns = 0  # up to when it is known why this thread was late
         self._sampled_ns = 0  # the tick that the latest sample is of
         self._thread: threading.Thread | None = None
+        self._why_off: str | None = "the reactor does not run yet"
 
     @property
     def state(self) -> str:
         """`on`, or `off` and why."""
-        if self._thread is None:
-            return "off: the reactor does not run yet"
-        return "on" if self._thread.is_alive() else "off: dead"
+        if self._why_off is not None:
+            return f"off: {self._why_off}"
+        return "on" if self._thread is not None and self._thread.is_alive() else "off: dead"
 
     def start(self) -> None:
-        """Start the thread."""
+        """Start the thread; `state` says whether that could be done."""
         self._collector.start()
         try:
             self._note_clocks(self._tick.busy_since_ns, is_pause=False)
         except Exception:
             _log.failure("the clocks can't be read; the watch thread will try again")
         # Made here, not earlier: the service may have forked since, to become a daemon.
-        self._thread = threading.Thread(target=self._run, name="txwatchdog", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._run, name="txwatchdog", daemon=True)
+        try:
+            thread.start()
+        except (RuntimeError, MemoryError) as problem:  # the process's limit of threads
+            self._collector.stop()
+            self._why_off = str(problem) or repr(problem)
+            _log.error("the watch thread is off: {reason}; the service goes on", reason=problem)
+        else:
+            self._thread, self._why_off = thread, None
 
     def stop(self, seconds: float) -> None:
         """Have the thread end, and wait for that as long as `seconds`. Any thread, this one too."""
@@ -176,30 +190,32 @@ class WatchThread:
         return kept
 
     def _run(self) -> None:
-        self._lateness = Lateness()
         if self._box is not None:
-            self._box.begin()
+            self._guard(self._box.begin)
         while not self._stopping:
-            try:
-                wait_ns = self._turn()
-            except Exception as problem:
-                if self.error is None:
-                    _log.failure("the watch thread stumbled, and goes on")
-                self.error = f"watch thread: {problem!r}"
-                wait_ns = 1_000_000_000
-            self.wakes += 1
-            self.cpu_ns = time.thread_time_ns()
-            seconds = min(max(wait_ns / 1e9, 0.0), MAX_WAIT_SECONDS)
-            self._token.acquire(timeout=seconds)
+            self._guard(self._turn_and_sleep)
+        self._guard(self._collect)
+        self._guard(self._close_tick_under_way)
+        for clocks in (self._lateness, self._clocks):
+            if clocks is not None:
+                self._guard(clocks.close)
+
+    def _turn_and_sleep(self) -> None:
+        wait_ns = self._guard(self._turn)
+        self.wakes += 1
+        self.cpu_ns = time.thread_time_ns()
+        seconds = STUMBLED_SECONDS if wait_ns is None else max(wait_ns / 1e9, 0.0)
+        self._token.acquire(timeout=min(seconds, MAX_WAIT_SECONDS))
+
+    def _guard(self, call: Callable[[], T]) -> T | None:
+        """Call `call`. What it raises is told once, and ends nothing. Returns: None if it did."""
         try:
-            self._collect()
-            self._close_tick_under_way()
-        except Exception:
-            _log.failure("the watch thread stumbled at its end")
-        finally:
-            self._lateness.close()
-            if self._clocks is not None:
-                self._clocks.close()
+            return call()
+        except BaseException as problem:  # SystemExit, too: it would end the thread in silence
+            is_first, self.error = self.error is None, f"watch thread: {problem!r}"
+            if is_first:
+                log_failure(_log, "the watch thread stumbled, and goes on")
+            return None
 
     def _turn(self) -> int:
         """Look once. Returns: how long to sleep, in ns."""
@@ -229,7 +245,8 @@ class WatchThread:
         self._worst_late_ns = max(queued_ns, self._worst_late_ns * FORGET)
 
     def _explain(self, late_ns: int) -> tuple[int, int]:
-        assert self._lateness is not None
+        if self._lateness is None:
+            self._lateness = Lateness()  # here, for it is about the thread that makes it
         self._explained_ns = time.monotonic_ns()
         return self._lateness.woke(max(0, late_ns))
 
@@ -336,6 +353,8 @@ class WatchThread:
         tick_ns = tick.busy_since_ns
         now = time.monotonic_ns()
         if not tick_ns or self.alarm is None:
+            # Up to Python 3.10 it sleeps by the clock of the day, which may have been set back.
+            self.wake()
             return
         early_ns = tick_ns + tick.limit_ns - now
         if early_ns > 0:  # C code has held the GIL since before the thread knew of this tick
