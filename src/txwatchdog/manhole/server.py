@@ -314,10 +314,14 @@ class _Server:
 
     def _run(self, loop: asyncio.SelectorEventLoop) -> None:
         """The thread's body."""
+        serving = loop.create_task(self._serve(loop))
         try:
-            loop.run_until_complete(self._serve(loop))
+            loop.run_until_complete(serving)
         except BaseException:
             log_failure(_log, "the manhole has failed; the service goes on without it")
+            self._is_over.set()
+            with contextlib.suppress(BaseException):  # whoever is connected is seen off
+                loop.run_until_complete(serving)
         finally:
             self._close()
             loop.close()

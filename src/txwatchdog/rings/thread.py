@@ -61,7 +61,7 @@ MAX_WAIT_SECONDS = 3600.0
 """The longest sleep, whatever the threshold."""
 
 STUMBLED_SECONDS = 1.0
-"""The sleep after a turn that failed: what is wrong may last."""
+"""The longest sleep after a turn that failed."""
 
 WAITING_PAUSES = 4096
 """Ended pauses that can wait for the thread while an observer holds it up."""
@@ -204,8 +204,12 @@ class WatchThread:
         wait_ns = self._guard(self._turn)
         self.wakes += 1
         self.cpu_ns = time.thread_time_ns()
-        seconds = STUMBLED_SECONDS if wait_ns is None else max(wait_ns / 1e9, 0.0)
-        self._token.acquire(timeout=min(seconds, MAX_WAIT_SECONDS))
+        if wait_ns is None:
+            self._due_ns = self._explained_ns = 0  # it sleeps on purpose, and is not late after it
+            seconds = min(max(self._detector.threshold_ns / 1e9, GRACE_SECONDS), STUMBLED_SECONDS)
+        else:
+            seconds = min(max(wait_ns / 1e9, 0.0), MAX_WAIT_SECONDS)
+        self._token.acquire(timeout=seconds)
 
     def _guard(self, call: Callable[[], T]) -> T | None:
         """Call `call`. What it raises is told once, and ends nothing. Returns: None if it did."""
@@ -315,12 +319,16 @@ class WatchThread:
         return theirs is not None and ours is not None and theirs > ours - SERVED_NS
 
     def _collect(self) -> None:
+        self._keep_alarm_samples()
+        while self._over:
+            since_ns, took_ns, busy_before_ns = self._over.popleft()
+            self._keep_alarm_samples()  # an observer may have held this thread up meanwhile
+            self._end(since_ns, took_ns, busy_before_ns)
+
+    def _keep_alarm_samples(self) -> None:
         while self._alarm_samples:
             self.samples += 1
             self._detector.keep(self._alarm_samples.popleft())
-        while self._over:
-            since_ns, took_ns, busy_before_ns = self._over.popleft()
-            self._end(since_ns, took_ns, busy_before_ns)
 
     def _end(self, since_ns: int, took_ns: int, busy_before_ns: int) -> None:
         readings = self._journal.of(since_ns)
@@ -352,16 +360,16 @@ class WatchThread:
         tick = self._tick
         tick_ns = tick.busy_since_ns
         now = time.monotonic_ns()
-        if not tick_ns or self.alarm is None:
-            # Up to Python 3.10 it sleeps by the clock of the day, which may have been set back.
-            self.wake()
+        if self.alarm is None:
             return
-        early_ns = tick_ns + tick.limit_ns - now
-        if early_ns > 0:  # C code has held the GIL since before the thread knew of this tick
-            self.alarm.arm(early_ns / 1e9)
-            return
-        origin = read_origin(frame)
-        self._alarm_samples.append(
-            Sample(tick_ns, now, read_stack(frame), "sigalrm", origin=origin)
-        )
+        early_ns = tick_ns + tick.limit_ns - now if tick_ns else tick.limit_ns
+        # As long as the thread does not come back to set it, the alarm stands in for it.
+        wait_ns = early_ns if early_ns > 0 else tick.limit_ns
+        self.alarm.arm(min(max(wait_ns / 1e9, GRACE_SECONDS), MAX_WAIT_SECONDS))
+        if early_ns <= 0:  # else C code has held the GIL since before the thread knew of this tick
+            origin = read_origin(frame)
+            self._alarm_samples.append(
+                Sample(tick_ns, now, read_stack(frame), "sigalrm", origin=origin)
+            )
+        # Up to Python 3.10 it sleeps by the clock of the day, which may have been set back.
         self.wake()
