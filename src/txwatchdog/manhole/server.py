@@ -349,7 +349,8 @@ class _Server:
         if numbers:
             null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
             for number in numbers:
-                os.dup2(null, number, inheritable=False)
+                if number != null:
+                    os.dup2(null, number, inheritable=False)
             if null not in numbers:
                 os.close(null)
 
