@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import contextlib
 import subprocess
 import sys
@@ -314,7 +315,7 @@ def test_keys_come_and_go_while_it_runs(guests: Guests, tmp_path: Path) -> None:
             capture_output=True,
             text=True,
             timeout=PATIENCE,
-            env={"PYTHONPATH": str(SOURCE)},
+            env={**os.environ, "PYTHONPATH": str(SOURCE)},
         )
 
     added = keys("authorize", f"{guest}.pub", "--role", "view", "--from", "127.0.0.1")
