@@ -15,9 +15,7 @@ from manhole_service import reactor, run
 def main() -> None:
     """Run, and exit."""
     for number, end in ((signal.SIGUSR1, "stop"), (signal.SIGUSR2, "crash")):
-        signal.signal(
-            number, lambda *_, end=end: reactor.callFromThread(lambda: getattr(reactor, end)())
-        )
+        signal.signal(number, lambda *_, end=end: reactor.callFromThread(getattr(reactor, end)))
     run()
     sys.exit(7)
 

@@ -67,7 +67,7 @@ def sessions(service: ServiceProcess) -> Iterator[None]:
     terminals = [
         service.terminal(),
         service.terminal(),
-        Terminal(service.command("-tt") + ["live"]),
+        Terminal([*service.command("-tt"), "live"]),
     ]
     commands = [
         ["from twisted.internet.defer import Deferred; print('here'); Deferred()"],

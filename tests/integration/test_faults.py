@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from faults import FAULTS
+from manhole_faults import FAULTS
 from manhole_support import make_key, make_keys
 from support import Child, Message, outcome
 
@@ -18,7 +18,7 @@ PROCESSES = 3
 def run(directory: Path, names: list[str]) -> Mapping[str, Message]:
     """Have faults injected in a process of their own."""
     make_keys(directory, make_key(directory, "id"))
-    with Child("faults.py", str(directory), *names) as child:
+    with Child("manhole_faults.py", str(directory), *names) as child:
         child.expect("ready")
         return {message["name"]: message for message in child.finish()}
 
