@@ -371,5 +371,6 @@ class WatchThread:
             self._alarm_samples.append(
                 Sample(tick_ns, now, read_stack(frame), "sigalrm", origin=origin)
             )
-        # Up to Python 3.10 it sleeps by the clock of the day, which may have been set back.
+        # A C library without sem_clockwait(3) has it sleep by the clock of the day, which may have
+        # been set back.
         self.wake()
