@@ -33,6 +33,17 @@ def dozes(watchdog: Watchdog) -> list[Pause]:
     ]
 
 
+def await_wakes(watchdog: Watchdog, wakes: int) -> None:
+    """Wait until the watch thread has woken so often."""
+    enough = watchdog.status().wakes + wakes
+    patiently(lambda: watchdog.status().wakes >= enough, "it wakes")
+
+
+def await_dozes(watchdog: Watchdog, number: int) -> None:
+    """Wait until so many pauses have been seen."""
+    patiently(lambda: len(dozes(watchdog)) == number, "the pause is seen")
+
+
 def main() -> None:
     """Set the clock forth and back, and pause each time."""
     set_clock = ctypes.CDLL(None).set_clock
@@ -42,11 +53,10 @@ def main() -> None:
     def conduct() -> None:
         # From a thread: Twisted's own timed calls go by the clock of the day.
         for number, hours in enumerate((0, 1, 0, -1, 0), start=1):
-            before = watchdog.status().wakes
             set_clock(hours * HOUR)
-            patiently(lambda before=before: watchdog.status().wakes > before + 2, "it wakes")
+            await_wakes(watchdog, 3)
             reactor.callFromThread(doze)
-            patiently(lambda number=number: len(dozes(watchdog)) == number, "the pause is seen")
+            await_dozes(watchdog, number)
             pause = dozes(watchdog)[0]
             now = datetime.now(timezone.utc)
             emit(
