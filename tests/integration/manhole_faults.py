@@ -200,7 +200,7 @@ async def manhole_thread_dies(service: Service) -> None:
         assert said.startswith("the manhole has failed; the service goes on without it"), said
         service.events.clear()
         if stops:
-            assert manhole.stop().called
+            await manhole.stop()
     manhole.start()
     await service.turn()
     await assert_answers(service, manhole)

@@ -249,7 +249,6 @@ class _Server:
         """To be fired at the end; only the reactor's thread touches it."""
         self._loop: asyncio.SelectorEventLoop | None = None
         self._thread: threading.Thread | None = None
-        self._was_launched = False
         self._connections = Connections()
         self._is_over = asyncio.Event()
         self._on_ended: Callable[[_Server], None] = lambda _server: None
@@ -257,12 +256,11 @@ class _Server:
 
     @property
     def is_dead(self) -> bool:
-        """Whether it was launched, and has failed: the log says so."""
-        return self._was_launched and not (self._thread is not None and self._thread.is_alive())
+        """Whether it listens no more: it has ended, or has failed, which the log says."""
+        return self.address is None
 
     def launch(self) -> None:
         """Start the thread; called by the reactor once it runs, so that nothing may get out."""
-        self._was_launched = True
         try:
             # Made directly: never uvloop's, never what a policy of the service's would choose.
             loop = asyncio.SelectorEventLoop()
