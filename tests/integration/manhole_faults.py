@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -176,6 +177,30 @@ async def no_descriptor_while_it_runs(service: Service) -> None:
     watchdog.stop()
     problems = [text for text in logged(service, LogLevel.info) if "Traceback" in text]
     assert problems == []
+
+
+@fault
+async def no_room_on_the_disk(service: Service) -> None:
+    """A black box that can't be written any more says so once, and pauses are seen as ever."""
+    service.expects_failures = True
+    watchdog = service.watchdog(blackbox="box")
+    watchdog.start()
+
+    def state() -> str:
+        return watchdog.status().rings["blackbox"]
+
+    await service.until(lambda: state().startswith("on"), "the box is on")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16, before[1]))
+    try:
+        for _ in range(2):
+            await assert_sees(service, watchdog)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "a write to it failed: File too large" in state(), state()
+    (said,) = [text for text in logged(service) if "black box" in text]
+    assert "Traceback" not in said
+    watchdog.stop()
 
 
 # -- the manhole itself --------------------------------------------------------------------------

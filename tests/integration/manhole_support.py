@@ -271,7 +271,7 @@ class Screen:
 
         return self.until(shows, f"{texts} without {without}")
 
-    def until(self, shows: Callable[[str], bool], what: str = "what was expected") -> str:
+    def until(self, shows: Callable[[str], object], what: str = "what was expected") -> str:
         """Wait until the screen's text is as expected; return it."""
         deadline = time.monotonic() + PATIENCE
         while True:
