@@ -29,12 +29,14 @@ def _version() -> str:
         return "(not installed: run from its source tree)"
 
 
-def _endpoint(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
-    """Return `value` if Twisted can read it as a TCP endpoint.
+def _endpoint(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+    """Return `value` if Twisted can read it as a TCP endpoint, or if there is none.
 
     Raises:
         click.BadParameter: It can't, or its port does not exist.
     """
+    if value is None:
+        return None
     from twisted.internet.endpoints import TCP4ServerEndpoint, serverFromString
 
     remedy = (
@@ -128,6 +130,29 @@ main.add_command(keys_command)
 
 
 @main.command()
+def dashboard() -> None:
+    """Print a Grafana dashboard of the metrics, as JSON to import there.
+
+    It asks which Prometheus it is to read.
+    """
+    from txwatchdog import monitoring
+
+    click.echo(monitoring.dashboard(), nl=False)
+
+
+@main.command()
+def rules() -> None:
+    """Print alert rules on the metrics, as a file for Prometheus' rule_files.
+
+    A pause under way, much time spent in pauses, a busy reactor, a machine that starves it, and a
+    watchdog that was stopped.
+    """
+    from txwatchdog import monitoring
+
+    click.echo(monitoring.rules(), nl=False)
+
+
+@main.command()
 @click.option(
     "--manhole",
     callback=_endpoint,
@@ -143,6 +168,12 @@ main.add_command(keys_command)
     default="tcp:8080:interface=127.0.0.1",
     show_default=True,
     help="Where the service's pages are served.",
+)
+@click.option(
+    "--metrics",
+    callback=_endpoint,
+    metavar="ENDPOINT",
+    help="Where metrics for Prometheus are served; nowhere by default. Needs the extra metrics.",
 )
 @click.option(
     "--keys",
@@ -190,12 +221,13 @@ main.add_command(keys_command)
     help="Write who did what in the console to this file, a line of JSON each.",
 )
 def demo(
+    *,
     manhole: str,
     http: str,
+    metrics: str | None,
     keys: Path,
     threshold: float,
     statement_timeout: float,
-    *,
     history: bool,
     blackbox: Path | None,
     audit: Path | None,
@@ -217,6 +249,7 @@ def demo(
             Options(
                 manhole=manhole,
                 http=http,
+                metrics=metrics,
                 keys=keys,
                 threshold=threshold,
                 statement_timeout=statement_timeout,

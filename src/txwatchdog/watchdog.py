@@ -538,17 +538,23 @@ class Watchdog:
     def activity(self) -> Activity:
         """What the reactor's ticks have come to by now; the difference of two says what between."""
         tick, exact = self._tick, self._probe is not None and self._probe.exact
-        state, seconds = self._state()
-        busy = tick.busy_ns / 1e9 + (0.0 if state == "off" else seconds)
-        return Activity(time.monotonic(), busy if exact else None, seconds, tuple(tick.buckets))
+        while True:
+            busy_ns = tick.busy_ns
+            _, seconds = self._state()
+            buckets = tuple(tick.buckets)
+            if tick.busy_ns == busy_ns:
+                break  # else a tick ended as we looked, and its time is in neither of the two
+        busy = busy_ns / 1e9 + seconds
+        return Activity(time.monotonic(), busy if exact else None, seconds, buckets)
 
     def live(self) -> Live:
         """The full-screen view, in a session of the manhole's that has a terminal."""
         return Live()
 
     def _state(self) -> tuple[State, float]:
+        now_ns = time.monotonic_ns()  # first: what is under way after it was so all the time
         since_ns = self._tick.busy_since_ns
-        seconds = (time.monotonic_ns() - since_ns) / 1e9 if since_ns else 0.0
+        seconds = (now_ns - since_ns) / 1e9 if since_ns else 0.0
         if not self._running:
             return "off", 0.0
         if seconds <= 0:  # a heartbeat that is not due yet lies ahead

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from txwatchdog.binding import address_of, bind, unbind
 from txwatchdog.logs import log_failure
 from txwatchdog.manhole.auditfile import AuditFile
-from txwatchdog.manhole.binding import address_of, bind, unbind
 from txwatchdog.manhole.carrier import Carrier, Clock, Connections
 from txwatchdog.manhole.door import Door
 from txwatchdog.manhole.limits import Admission, Limits, Places

@@ -184,7 +184,7 @@ class WatchThread:
         """
         kept = len(self._over) < WAITING_PAUSES
         if kept:
-            self._over.append((since_ns, took_ns, self._tick.busy_ns - took_ns))
+            self._over.append((since_ns, took_ns, self._tick.busy_ns))
         else:
             self.lost += 1
         self.wake()
