@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import click
 from click.core import ParameterSource
@@ -20,6 +20,8 @@ __all__ = ["run", "taken_follow_up"]
 
 _ELSEWHERE = ("tcp6", "systemd")
 """Endpoints that plugins of Twisted's read: loading those could bring the reactor in too early."""
+
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 _follow_up: list[Callable[[], None]] = []
 
@@ -56,84 +58,72 @@ def _endpoint(_ctx: click.Context, _param: click.Parameter, value: str | None) -
     return value
 
 
+def _option(name: str, **settings: Any) -> Callable[[_F], _F]:
+    """An option that the environment can give, too: `--no-manhole` is TXWATCHDOG_NO_MANHOLE."""
+    variable = "TXWATCHDOG" + name.upper().replace("--", "_").replace("-", "_")
+    return click.option(name, envvar=variable, show_envvar=True, **settings)
+
+
 @click.command(
     context_settings={"allow_interspersed_args": False},
     # click's own would not show how a program's arguments are kept apart from ours.
     options_metavar="[OPTIONS] --",
 )
-@click.option(
+@_option(
     "--threshold",
-    envvar="TXWATCHDOG_THRESHOLD",
-    show_envvar=True,
     callback=seconds_above_zero,
     metavar="SECONDS",
     default="0.5",
     show_default=True,
     help="How long one turn of the reactor may take before it counts as a pause.",
 )
-@click.option(
+@_option(
     "--manhole",
-    envvar="TXWATCHDOG_MANHOLE",
-    show_envvar=True,
     callback=_endpoint,
     metavar="ENDPOINT",
     default="tcp:2222:interface=127.0.0.1",
     show_default=True,
     help="Where the SSH console listens.",
 )
-@click.option(
+@_option(
     "--no-manhole",
-    envvar="TXWATCHDOG_NO_MANHOLE",
-    show_envvar=True,
     is_flag=True,
     help="No console.",
 )
-@click.option(
+@_option(
     "--keys",
-    envvar="TXWATCHDOG_KEYS",
-    show_envvar=True,
     callback=directory,
     metavar="DIR",
     default="keys",
     show_default=True,
     help="The console's keys: authorized_keys says who gets in (txwatchdog keys authorize).",
 )
-@click.option(
+@_option(
     "--metrics",
-    envvar="TXWATCHDOG_METRICS",
-    show_envvar=True,
     callback=_endpoint,
     metavar="ENDPOINT",
     help="Where metrics for Prometheus are served; nowhere by default. Needs the extra metrics.",
 )
-@click.option(
+@_option(
     "--audit",
-    envvar="TXWATCHDOG_AUDIT",
-    show_envvar=True,
     callback=file,
     metavar="FILE",
     help="Write who did what in the console to this file, a line of JSON each.",
 )
-@click.option(
+@_option(
     "--blackbox",
-    envvar="TXWATCHDOG_BLACKBOX",
-    show_envvar=True,
     callback=file,
     metavar="FILE",
     help="Tells the next start if this one died while its reactor was paused, and where.",
 )
-@click.option(
+@_option(
     "--report",
-    envvar="TXWATCHDOG_REPORT",
-    show_envvar=True,
     callback=file,
     metavar="FILE",
     help="Where an HTML report of all pauses is written at the end.",
 )
-@click.option(
+@_option(
     "--quiet",
-    envvar="TXWATCHDOG_QUIET",
-    show_envvar=True,
     is_flag=True,
     help="Say nothing on stderr, neither at the end nor if something of ours can't be started.",
 )
