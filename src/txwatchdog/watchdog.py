@@ -23,8 +23,9 @@ from txwatchdog.blame import Blame, blame, blame_samples, is_operators
 from txwatchdog.causes import UNBLAMED, Verdict
 from txwatchdog.detector import Detector
 from txwatchdog.errors import Interrupted
-from txwatchdog.interrupting import Breaker, Request, asking, handlers_of_signals, objection
+from txwatchdog.interrupting import Breaker, Request, asking, objection
 from txwatchdog.ledger import ORDERS, RECENT, Ledger
+from txwatchdog.logs import log_failure
 from txwatchdog.pauselog import PauseLog
 from txwatchdog.probe import Probe, Tick, probe_for
 from txwatchdog.reactor import ReactorThread, WatchedReactor
@@ -46,6 +47,7 @@ from txwatchdog.rings.blackbox import BlackBox
 from txwatchdog.rings.original import OriginalMethod
 from txwatchdog.rings.stacks import read_stack
 from txwatchdog.rings.thread import WatchThread
+from txwatchdog.signals import handlers_of_signals
 
 __all__ = ["Watchdog"]
 
@@ -448,7 +450,8 @@ class Watchdog:
         totals = self._ledger.totals()
         rows = sorted(totals.offenders, key=ORDERS[by], reverse=True)[:n]
         hidden = len(totals.offenders) - len(rows)
-        return Top(tuple(rows), by, totals.pauses, totals.paused_seconds, hidden)
+        unblamed = {cause: spent for cause, spent in totals.causes.items() if cause in UNBLAMED}
+        return Top(tuple(rows), by, totals.pauses, totals.paused_seconds, hidden, unblamed)
 
     def pauses(self, n: int = 10) -> list[Pause]:
         """The latest `n` pauses that have ended, newest first; the last 1,000 are kept.
@@ -513,6 +516,7 @@ class Watchdog:
         """What the watchdog does, and what it costs."""
         state, seconds = self._state()
         watch = self._watch
+        ring = watch or self._original
         return Status(
             running=self._running,
             state=state,
@@ -523,11 +527,9 @@ class Watchdog:
             utilisation=self._utilisation(),
             ticks=self._ticks(),
             pauses=self._ledger.totals().pauses,
-            cpu_seconds=watch.cpu_ns / 1e9 if watch else 0.0,
-            wakes=watch.wakes if watch else 0,
-            samples=watch.samples
-            if watch
-            else (self._original.samples if self._original is not None else 0),
+            cpu_seconds=ring.cpu_ns / 1e9 if ring else 0.0,
+            wakes=ring.wakes if ring else 0,
+            samples=ring.samples if ring else 0,
             lost=watch.lost if watch else 0,
             error=watch.error if watch else None,
             last_run=self._box.last_run if self._box else None,
@@ -536,17 +538,23 @@ class Watchdog:
     def activity(self) -> Activity:
         """What the reactor's ticks have come to by now; the difference of two says what between."""
         tick, exact = self._tick, self._probe is not None and self._probe.exact
-        state, seconds = self._state()
-        busy = tick.busy_ns / 1e9 + (0.0 if state == "off" else seconds)
-        return Activity(time.monotonic(), busy if exact else None, seconds, tuple(tick.buckets))
+        while True:
+            busy_ns = tick.busy_ns
+            _, seconds = self._state()
+            buckets = tuple(tick.buckets)
+            if tick.busy_ns == busy_ns:
+                break  # else a tick ended as we looked, and its time is in neither of the two
+        busy = busy_ns / 1e9 + seconds
+        return Activity(time.monotonic(), busy if exact else None, seconds, buckets)
 
     def live(self) -> Live:
         """The full-screen view, in a session of the manhole's that has a terminal."""
         return Live()
 
     def _state(self) -> tuple[State, float]:
+        now_ns = time.monotonic_ns()  # first: what is under way after it was so all the time
         since_ns = self._tick.busy_since_ns
-        seconds = (time.monotonic_ns() - since_ns) / 1e9 if since_ns else 0.0
+        seconds = (now_ns - since_ns) / 1e9 if since_ns else 0.0
         if not self._running:
             return "off", 0.0
         if seconds <= 0:  # a heartbeat that is not due yet lies ahead
@@ -622,12 +630,11 @@ class Watchdog:
             shares=why.shares,
         )
         self._ledger.add(pause)
-        self._log.pause(pause)
-        for observer in self._observers:
+        for observer in (self._log.pause, *self._observers):
             try:
                 observer(pause)
             except BaseException:  # SystemExit, too: it would end the thread that looks
-                _log.failure("an observer of pauses failed on {pause}", pause=pause)
+                log_failure(_log, "an observer of pauses failed on {pause}", pause=pause)
 
     def _counts_unseen(self) -> bool:
         """Whether a tick over the threshold is a pause though no callback was seen in it.
