@@ -144,7 +144,7 @@ def test_whatever_is_sent_has_an_answer(door: Door, sent: tuple[bytes, ...], sta
 
 
 def test_those_who_linger_are_dropped(door: Door) -> None:
-    """Who says nothing, or takes nothing, is dropped in time, and earlier to make room for others."""
+    """Who says nothing, or takes nothing, is dropped in time, and earlier to make room."""
     lingering = [door.connect() for _ in range(5)]
     with lingering[-1] as last:
         last.sendall(b"GET / HTTP/1.1\r\n\r\n")  # and never reads

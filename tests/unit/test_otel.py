@@ -10,7 +10,7 @@ from txwatchdog.otel import span_of
 
 
 def test_span_begins_and_ends_as_the_pause_did() -> None:
-    """A span lasts as long as its pause, to the nanosecond, and begins with it to the microsecond."""
+    """A span lasts as its pause did, to the nanosecond, and begins with it to a microsecond."""
     span = span_of(pause(duration=1.234567891, after=0.000001))
     assert span.start_ns == int(EPOCH.timestamp()) * 10**9 + 1000
     assert span.end_ns - span.start_ns == 1_234_567_891
