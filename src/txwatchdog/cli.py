@@ -100,6 +100,22 @@ def _directory(_ctx: click.Context, _param: click.Parameter, value: str) -> Path
     return path
 
 
+def _file(_ctx: click.Context, _param: click.Parameter, value: str | None) -> Path | None:
+    """Return `value` as the path of a file, which need not exist yet.
+
+    Raises:
+        click.BadParameter: It can be none.
+    """
+    if value is None:
+        return None
+    path = Path(value)
+    if not value or path.is_dir() or not path.absolute().parent.is_dir():
+        raise click.BadParameter(
+            f"{value!r} can be no file: give the path of one, in a directory that is there."
+        )
+    return path
+
+
 @click.group(context_settings=_HELP)
 @click.version_option(_version(), prog_name="txwatchdog")
 def main() -> None:
@@ -192,6 +208,18 @@ def rules() -> None:
     help="Keep what is typed in the console, for each key in a file of its own in the keys "
     "directory.",
 )
+@click.option(
+    "--blackbox",
+    callback=_file,
+    metavar="PATH",
+    help="A file that tells the next start if this one dies in a pause, and where.",
+)
+@click.option(
+    "--audit",
+    callback=_file,
+    metavar="FILE",
+    help="Write who did what in the console to this file, a line of JSON each.",
+)
 def demo(
     *,
     manhole: str,
@@ -201,6 +229,8 @@ def demo(
     threshold: float,
     statement_timeout: float,
     history: bool,
+    blackbox: Path | None,
+    audit: Path | None,
 ) -> None:
     """Run a service that pauses on purpose, watched, with a console.
 
@@ -224,6 +254,8 @@ def demo(
                 threshold=threshold,
                 statement_timeout=statement_timeout,
                 history=history,
+                blackbox=blackbox,
+                audit=audit,
             )
         )
     except KeyboardInterrupt:

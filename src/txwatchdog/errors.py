@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 __all__ = [
+    "AuditError",
     "DemoError",
     "ExtraMissingError",
     "Interrupted",
@@ -27,6 +28,10 @@ class ManholeError(WatchdogError):
 
 class KeysError(ManholeError):
     """A key file is missing, unsafe or unreadable."""
+
+
+class AuditError(ManholeError):
+    """The audit trail's file can't be written."""
 
 
 class ListenError(WatchdogError):

@@ -58,6 +58,8 @@ class Options:
         metrics: Where metrics for Prometheus are served; None: nowhere.
         statement_timeout: The console's, in seconds; 0 for none.
         history: Whether the console keeps what is typed.
+        blackbox: The watchdog's; None for none.
+        audit: The audit trail's file; None for none.
     """
 
     manhole: str
@@ -67,6 +69,8 @@ class Options:
     metrics: str | None = None
     statement_timeout: float = 30.0
     history: bool = True
+    blackbox: Path | None = None
+    audit: Path | None = None
 
 
 def run_demo(options: Options) -> None:
@@ -124,7 +128,7 @@ class _Demo:
         # A TCP port's address has a host and a port; IListeningPort promises less.
         self._http = cast(Address, self._port.getHost())
         self._access = arrange_access(options.keys, Path.home() / ".ssh")
-        self._watchdog = Watchdog(reactor, threshold=options.threshold)
+        self._watchdog = Watchdog(reactor, threshold=options.threshold, blackbox=options.blackbox)
         self._watchdog.on_pause(self._say_pause)
         self._manhole = Manhole(
             self._watchdog,
@@ -133,6 +137,7 @@ class _Demo:
             namespace={"service": shop, "site": site},
             statement_timeout=options.statement_timeout,
             history=options.history,
+            audit=options.audit,
         )
         self._manhole.start()
         if options.metrics is not None:
