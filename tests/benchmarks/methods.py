@@ -11,7 +11,6 @@ import importlib
 import logging
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import time

@@ -15,7 +15,6 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 
-
 from attrs import frozen
 
 from .harness import Bench, Spoken, Spread, Table, child, goal
