@@ -11,6 +11,7 @@ import importlib
 import logging
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time

@@ -15,6 +15,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 
+
 from attrs import frozen
 
 from .harness import Bench, Spoken, Spread, Table, child, goal
