@@ -8,6 +8,7 @@ thread could not run then, that is when C code holds the GIL.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 import time
@@ -168,6 +169,8 @@ class WatchThread:
         self.wake()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(seconds)
+        if self._thread is None or not self._thread.is_alive():
+            self._close_clocks()  # it never started, or died without
 
     def wake(self) -> None:
         """Have the thread look again now. Any thread, and signal handlers; never blocks."""
@@ -197,9 +200,14 @@ class WatchThread:
             self._guard(self._turn_and_sleep)
         self._guard(self._collect)
         self._guard(self._close_tick_under_way)
+        self._close_clocks()
+
+    def _close_clocks(self) -> None:
+        """Close their files, once no thread reads them any more. May be repeated."""
         for clocks in (self._lateness, self._clocks):
             if clocks is not None:
-                self._guard(clocks.close)
+                with contextlib.suppress(OSError):
+                    clocks.close()
 
     def _turn_and_sleep(self) -> None:
         wait_ns = self._guard(self._turn)
