@@ -161,8 +161,9 @@ class _PollerProxy:
         # Copied, for a `__getattr__` would slow down every look-up, that of `poll` on each tick
         # among them.
         for name in dir(poller):
-            if not name.startswith("__") and callable(getattr(poller, name)):
-                setattr(self, name, getattr(poller, name))
+            # It may be another watchdog's, whose `closed` a poll object has not.
+            if not name.startswith("__") and callable(method := getattr(poller, name, None)):
+                setattr(self, name, method)
         self._poller = poller
         self.poll = poll
 

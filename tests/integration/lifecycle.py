@@ -570,15 +570,20 @@ async def pauses_are_logged(service: Service) -> None:
     for _ in range(25):
         await service.paused(nap_briefly)
     await service.until(lambda: watchdog.stats()["pauses"] >= 25, "all are recorded")
+    assert len(events()) < 25
+
+    def naps() -> list[dict[str, Any]]:
+        return [event for event in events() if event["function"] == "nap_briefly"]
+
+    while not naps():  # on a loaded machine most may be no function's fault
+        await service.paused(nap_briefly)
     watchdog.threshold = 60.0
 
     def logged() -> int:
         return sum(event["left_out"] + ("pause" in event) for event in events())
 
-    await service.until(events, "some are logged")
     assert {event["log_level"] for event in events()} == {LogLevel.warn}
-    assert len(events()) < 25
-    first = next(event for event in events() if event["function"] == "nap_briefly")
+    first = naps()[0]
     assert first["pause"].duration == first["duration"] > 0.002
     assert first["file"] == __file__
     assert first["line"] == nap_briefly.__code__.co_firstlineno
