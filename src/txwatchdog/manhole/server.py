@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
+from twisted.logger import Logger, globalLogPublisher
 
+from txwatchdog.manhole.around.failures import Failures
+from txwatchdog.manhole.around.looks import Around
 from txwatchdog.manhole.binding import address_of, bind, unbind
 from txwatchdog.manhole.carrier import Carrier, Clock, Connections
 from txwatchdog.manhole.door import Door
@@ -90,6 +92,8 @@ class Manhole:
         self._namespace = dict(namespace or {})
         self._limits = limits or Limits()
         self._history = self._keys if history else None
+        self._failures = Failures()
+        self._around = Around(self._reactor, self._failures)
         self._server: _Server | None = None
         self._ending: _Server | None = None
         self._withdraw_launch: Callable[[], None] = _nothing
@@ -129,7 +133,9 @@ class Manhole:
             limits=self._limits,
             history=self._history,
             statement_timeout=self._statement_timeout,
+            around=self._around,
         )
+        globalLogPublisher.addObserver(self._failures)
         self._shutdown_trigger = self._reactor.addSystemEventTrigger(
             "before", "shutdown", self._shut_down
         )
@@ -177,6 +183,7 @@ class Manhole:
         server, self._server = self._server, None
         self._withdraw_launch()
         self._withdraw_launch = _nothing
+        globalLogPublisher.removeObserver(self._failures)
         if self._shutdown_trigger is not None:
             with contextlib.suppress(Exception):  # the reactor is shutting down already
                 self._reactor.removeSystemEventTrigger(self._shutdown_trigger)
@@ -213,6 +220,7 @@ class _Server:
         limits: How much anyone may have.
         history: The keys directory, in which inputs are kept; None: they are not.
         statement_timeout: For their statements.
+        around: What looks around in the process.
     """
 
     def __init__(
@@ -226,6 +234,7 @@ class _Server:
         limits: Limits,
         history: Path | None,
         statement_timeout: float,
+        around: Around,
     ) -> None:
         self._watchdog = watchdog
         self._reactor = watchdog.reactor
@@ -236,6 +245,7 @@ class _Server:
         self._limits = limits
         self._history = history
         self._statement_timeout = statement_timeout
+        self._around = around
         self.address: IAddress | None = address_of(listening)
         self.waiting: list[Deferred[None]] = []
         """To be fired at the end; only the reactor's thread touches it."""
@@ -329,6 +339,7 @@ class _Server:
                 self._namespace,
                 history=history,
                 statement_timeout=self._statement_timeout,
+                around=self._around,
             )
 
         clock = Clock(loop)
