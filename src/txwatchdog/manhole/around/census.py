@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 
 from txwatchdog.manhole import statics
 from txwatchdog.manhole.around.heap import NotLookedAt, count_classes, instances
-from txwatchdog.manhole.around.names import class_name, created_at, first_callback
+from txwatchdog.manhole.around.names import class_name, created_at, first_callback, result_of
 from txwatchdog.manhole.around.records import Class, Listing, Objects, Pending
 
 __all__ = ["Census", "find_deferreds"]
@@ -63,6 +63,8 @@ def _origin(deferred: Any) -> tuple[str, str]:
     if place is not None:
         return "created", place
     known_by, function = first_callback(deferred)
+    if function is None and (result := result_of(deferred)) is not None:
+        return "result", str(result)
     return known_by, "" if function is None else str(function)
 
 

@@ -22,7 +22,7 @@ __all__ = ["ORDERS", "find_readers", "read_tcp_info"]
 ORDERS = ("fd", "idle", "received", "sent", "unsent")
 """What the table can be ordered by: the descriptor's number, or the largest of these first."""
 
-_WRAPPERS = ("wrappedProtocol", "_channel")  # TLS and policies; HTTP, which may become HTTP/2
+_WRAPPERS = ("wrappedProtocol", "_wrappedProtocol", "_channel")  # TLS, endpoints, HTTP
 _DEPTH = 5
 _KINDS = 10  # protocols that are counted by name
 

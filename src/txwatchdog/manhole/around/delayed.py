@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 from collections import Counter
 from datetime import datetime, timedelta, timezone
@@ -13,7 +14,12 @@ from twisted.internet.task import LoopingCall
 
 from txwatchdog.manhole import statics
 from txwatchdog.manhole.around.care import Pace, borrowed
-from txwatchdog.manhole.around.names import class_name, function_called
+from txwatchdog.manhole.around.names import (
+    class_name,
+    coroutine_code,
+    function_called,
+    function_of_code,
+)
 from txwatchdog.manhole.around.records import Delayed, Listing
 from txwatchdog.origin import creator_of
 from txwatchdog.records import Function
@@ -99,11 +105,28 @@ def _listing(reactor: Any, loop: Any, calls: list[Any], timers: list[Any], n: in
     return Listing("delayed", rows, len(due), tuple(counts.most_common(_KINDS)), notes)
 
 
+def _asleep(timer: Any) -> Function | None:
+    """The function of the task that a timer of ``asyncio.sleep`` wakes."""
+    arguments = statics.attribute(timer, "_args")
+    future = arguments[0] if type(arguments) is tuple and arguments else None
+    if not isinstance(future, asyncio.Future):
+        return None
+    for callback, *_ in getattr(future, "_callbacks", None) or ():
+        task = getattr(callback, "__self__", None)
+        if isinstance(task, asyncio.Task):
+            code = coroutine_code(task.get_coro())
+            return None if code is None else function_of_code(code)
+    return None
+
+
 def _called(call: Any) -> tuple[Function, float | None]:
     """What a timer calls, and how often."""
     called = statics.attribute(call, "func")
     if called is statics.UNKNOWN:
         called = statics.attribute(call, "_callback")
+        sleeper = _asleep(call)
+        if sleeper is not None:
+            return sleeper, None
     every = statics.attribute(called, "interval") if statics.is_a(called, LoopingCall) else None
     return function_called(called), every if type(every) in (float, int) else None
 

@@ -33,6 +33,7 @@ _FRAMES = 50  # of a stack, the innermost
 _DEEPEST = 2000  # frames that are walked to find these
 _PLAIN = (str, int, float, bool, type(None))
 _NOT_KEPT = ("log_failure", "log_flattened")
+_DEFERRED = "twisted.internet.defer"  # for an unhandled error it logs a line, then the failure
 _PLAIN_TEXT = statics.attribute(BaseException, "__str__")
 _LEVELS = (LogLevel.error, LogLevel.critical)
 
@@ -66,7 +67,9 @@ class Failures:
     def __call__(self, event: LogEvent) -> None:
         """Called by the logger, with every event of the process."""
         failure = event.get("log_failure")
-        if failure is None and event.get("log_level") not in _LEVELS:
+        if failure is None and (
+            event.get("log_level") not in _LEVELS or event.get("log_namespace") == _DEFERRED
+        ):
             return
         try:
             number = self._total = next(self._numbers)
@@ -178,4 +181,6 @@ def _shown(kept: _Kept) -> Failed:
 def _message(event: dict[str, Any]) -> str:
     if event["log_format"] in (None, "{log_legacy}"):  # `twisted.python.log.err`
         return str(event.get("why") or "")
+    if event["log_namespace"] == _DEFERRED:
+        return "Unhandled error in Deferred"
     return formatEvent(event)[: 2 * _CHARACTERS]

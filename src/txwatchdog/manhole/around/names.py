@@ -29,6 +29,7 @@ __all__ = [
     "first_callback",
     "function_called",
     "function_of_code",
+    "result_of",
     "unwrapped",
 ]
 
@@ -102,11 +103,10 @@ def first_callback(deferred: Any, depth: int = 0) -> tuple[str, Function | None]
         Twisted's own count only if there are no others; another Deferred that is chained to this
         one is asked what waits for it.
     """
-    callbacks = statics.attribute(deferred, "callbacks")
     found: tuple[str, Function | None] = ("nothing", None)
-    if type(callbacks) is not list or depth > _UNWRAPPINGS:
+    if depth > _UNWRAPPINGS:
         return found
-    for pair in callbacks[:_CALLBACKS]:
+    for pair in _callbacks(deferred):
         for call, arguments, *_ in pair[:2] if type(pair) is tuple else ():
             known_by, function = _waits(call, arguments, depth)
             if function is None:
@@ -131,6 +131,38 @@ def _waits(call: Any, arguments: Any, depth: int) -> tuple[str, Function | None]
     if statics.is_a(chained, Deferred):
         return first_callback(chained, depth + 1)
     return "calls", function_called(call)
+
+
+def result_of(deferred: Any) -> Function | None:
+    """The coroutine or inlineCallbacks function whose result a Deferred will be, if it waits."""
+    canceller = statics.attribute(deferred, "_canceller")
+    if type(canceller) is not FunctionType:
+        return None
+    for cell in canceller.__closure__ or ():
+        try:
+            status = cell.cell_contents
+        except ValueError:  # it is empty
+            continue
+        if statics.type_name(status) == "_CancellationStatus":
+            return _resumed(statics.attribute(status, "waitingOn"), status)
+    return None
+
+
+def _resumed(waited_for: Any, status: Any) -> Function | None:
+    """What a Deferred resumes, of those that wait for it the one that has a status."""
+    for pair in _callbacks(waited_for):
+        for _, arguments, *_ in pair[:1] if type(pair) is tuple else ():
+            if type(arguments) is tuple and any(each is status for each in arguments):
+                codes = (coroutine_code(each) for each in arguments)
+                return next((function_of_code(code) for code in codes if code is not None), None)
+    return None
+
+
+def _callbacks(deferred: Any) -> list[Any]:
+    found = statics.attribute(deferred, "_callbacks")
+    if found is statics.UNKNOWN:
+        found = statics.attribute(deferred, "callbacks")  # before Twisted 25.5
+    return found[:_CALLBACKS] if type(found) is list else []
 
 
 _PASSING = {"passthru", "_failthru"}

@@ -151,8 +151,9 @@ class Pending(Row):
 
     Attributes:
         count: how many.
-        known_by: ``created`` (where), ``calls`` (what it will call first), ``resumes`` (the
-            coroutine or inlineCallbacks function that waits for it) or ``nothing`` waits for it.
+        known_by: where it was ``created``; what it ``calls`` first; which coroutine or
+            inlineCallbacks function it ``resumes``; or, if nothing waits for it, of which of these
+            it is the ``result``; or ``nothing``.
         place: where, or what, as text.
         kind: the Deferreds' class.
     """
@@ -261,12 +262,8 @@ class Listing(Sequence[Any]):
 
     @property
     def left_out(self) -> int:
-        """How many are not shown."""
-        return max(self.total - self._shown, 0)
-
-    @property
-    def _shown(self) -> int:
-        return len(self.rows)
+        """How many are not shown. A row may stand for many."""
+        return max(self.total - sum(getattr(row, "count", 1) for row in self.rows), 0)
 
     def as_dict(self) -> dict[str, Any]:
         """The table as plain data that `json.dumps` takes."""
@@ -323,10 +320,6 @@ class Objects(Listing):
 
     classes: int = 0
     since: datetime | None = None
-
-    @property
-    def _shown(self) -> int:
-        return sum(row.count for row in self.rows)
 
     def as_dict(self) -> dict[str, Any]:
         """The table as plain data that `json.dumps` takes."""

@@ -10,6 +10,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from txwatchdog.blame import here
 from txwatchdog.manhole.around.records import (
     Class,
     Delayed,
@@ -34,6 +35,7 @@ __all__ = ["listing_text", "stacks_text", "tracebacks_text"]
 
 _MOST_ROWS = 1000  # that rich lays out: it takes half a millisecond for each
 _STACK = 12  # frames of a thread, the innermost
+_IDLE_STACK = 3  # of one that is in no code of the application's
 _NAMES = 4  # threads that share a stack
 
 
@@ -86,10 +88,13 @@ def _names(names: list[str]) -> str:
 
 
 def _stack(frames: tuple[Frame, ...]) -> str:
-    text = traceback_text(frames[-_STACK:]).rstrip("\n")
+    """A stack, without how the thread was started and got to its work, if there is more to it."""
+    own = [here().kind(frame.file) in {"application", "third-party"} for frame in frames]
+    start = own.index(True) if True in own else len(frames) - _IDLE_STACK
+    start = max(start, len(frames) - _STACK, 0)
+    text = traceback_text(frames[start:]).rstrip("\n")
     _, _, text = text.partition("\n")  # without "Traceback (most recent call last):"
-    left_out = len(frames) - _STACK
-    return f"  … {left_out} calls\n{text}" if left_out > 0 else text
+    return f"  … {start} frames\n{text}" if start else text
 
 
 def _printable(text: str) -> str:
@@ -121,12 +126,16 @@ def _summary(listing: Listing) -> str:
         text += f" of {listing.classes:,} classes"
         if listing.since is not None:
             text += f"; growth since {listing.since:%H:%M:%S}Z"
-    if listing.counts and listing.total:
-        text += ": " + ", ".join(f"{count:,} {name}" for name, count in listing.counts[:5])
-        text += ", …" * (len(listing.counts) > 5)
+    if listing.counts and (listing.left_out or listing.what in _COUNTED):
+        text += ": " + ", ".join(f"{count:,} {name}" for name, count in listing.counts[:_COUNTS])
+        text += ", …" * (len(listing.counts) > _COUNTS)
     if listing.left_out and listing.rows:
         text += f"; {listing.left_out:,} not shown"
     return text
+
+
+_COUNTS = 5
+_COUNTED = {"threads"}  # whose counts say more than the rows
 
 
 _NOUNS = {
@@ -171,7 +180,12 @@ def _waits(row: Pending) -> str:
     return f"{_KNOWN_BY.get(row.known_by, '')}{row.place}"
 
 
-_KNOWN_BY = {"created": "created at ", "calls": "will call ", "resumes": "will resume "}
+_KNOWN_BY = {
+    "created": "created at ",
+    "calls": "will call ",
+    "resumes": "will resume ",
+    "result": "result of ",
+}
 
 
 def _clock(row: Failed) -> str:
@@ -192,7 +206,7 @@ def _raised_in(row: Failed) -> str:
 
 
 def _protocol(row: Reader) -> str:
-    name = (row.protocol or row.transport).rsplit(".", 1)[-1]
+    name = (row.protocol or "").rsplit(".", 1)[-1]
     return f"{name} (TLS)" if row.tls else name
 
 
@@ -212,7 +226,7 @@ _COLUMNS: dict[str, tuple[_Column, ...]] = {
         _Column("", lambda row: row.waits),
         _Column("transport", lambda row: row.transport),
         _Column("protocol", _protocol, folds=True),
-        _Column("peer", _ends, folds=True),
+        _Column("peer", _ends),
         _Column("age", _age, is_number=True),
         _Column("idle", lambda row: _lasted(row.idle_seconds), is_number=True),
         _Column("received", lambda row: _bytes(row.received), is_number=True),
