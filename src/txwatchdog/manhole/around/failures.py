@@ -34,7 +34,6 @@ _DEEPEST = 2000  # frames that are walked to find these
 _PLAIN = (str, int, float, bool, type(None))
 _NOT_KEPT = ("log_failure", "log_flattened")
 _DEFERRED = "twisted.internet.defer"  # for an unhandled error it logs a line, then the failure
-_PLAIN_TEXT = statics.attribute(BaseException, "__str__")
 _LEVELS = (LogLevel.error, LogLevel.critical)
 
 
@@ -134,8 +133,8 @@ class _Named(str):
 
 
 def _text(value: Any) -> str:
-    has_own_text = statics.attribute(type(value), "__str__") is not _PLAIN_TEXT
-    if not has_own_text and len(value.args) == 1 and type(value.args[0]) is str:
+    is_plain = getattr(type(value), "__str__", None) is BaseException.__str__
+    if is_plain and len(value.args) == 1 and type(value.args[0]) is str:
         return str(value.args[0][:_CHARACTERS])  # which may be huge
     try:
         return str(value)[:_CHARACTERS]
