@@ -6,6 +6,7 @@ Usage: around_service.py KEYS ENDPOINT [REACTOR [OPTIONS]], as `manhole_service`
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import sys
 import threading
@@ -63,6 +64,7 @@ class Shop:
     def fail(self) -> None:
         """Log a failure, by a Deferred that nobody cares for."""
         defer.Deferred().addCallback(self.refuse).callback(None)
+        gc.collect()
 
     @defer.inlineCallbacks
     def pack(self) -> Any:

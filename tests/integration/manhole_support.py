@@ -57,6 +57,7 @@ class ServiceProcess:
         directory: Path,
         endpoint: str = "tcp:0:interface=127.0.0.1",
         reactor: str = "epoll",
+        program: Path = SERVICE,
         **options: Any,
     ) -> None:
         self.directory = directory
@@ -69,7 +70,7 @@ class ServiceProcess:
                 [
                     sys.executable,
                     "-u",
-                    str(SERVICE),
+                    str(program),
                     str(self.keys),
                     endpoint,
                     reactor,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -55,12 +56,20 @@ def listing_text(listing: Listing, width: int, *, colour: bool) -> str:
         lines.append(render(_table(listing.what, shown), width, colour=colour))
         if len(shown) < len(listing.rows):
             lines.append(f"… {len(listing.rows) - len(shown):,} more rows; --json shows all")
-    lines.append(_summary(listing))
+    lines += _wrapped(_summary(listing), width)
     if isinstance(listing, Threads):
         if listing.pool is not None:
             lines.append(str(listing.pool))
         lines += ["", stacks_text(shown)] if shown else []
-    return "\n".join([*lines, *listing.notes])
+    for note in listing.notes:
+        lines += _wrapped(note, width)
+    return "\n".join(lines)
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    return textwrap.wrap(
+        _printable(text), max(width, 20), break_long_words=False, break_on_hyphens=False
+    )
 
 
 def tracebacks_text(errors: Sequence[Failed]) -> str:
