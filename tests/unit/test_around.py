@@ -109,10 +109,10 @@ def test_bytes_and_ages_of_a_connection() -> None:
     info = read_tcp_info(_tcp_info(sent=0, received=70, last_sent=5000, last_received=2000))
     assert info is not None
     assert (info.sent, info.received) == (0, 70)
-    assert (info.age_seconds, info.idle_seconds, info.age_at_least_seconds) == (5.0, 2.0, 5.0)
+    assert (info.age, info.idle, info.age_at_least) == (5.0, 2.0, 5.0)
     info = read_tcp_info(_tcp_info(sent=9, received=70, last_sent=1000, last_received=2000))
     assert info is not None
-    assert (info.sent, info.age_seconds, info.age_at_least_seconds) == (9, None, 2.0)
+    assert (info.sent, info.age, info.age_at_least) == (9, None, 2.0)
     assert read_tcp_info(bytes(104)) is None
 
 

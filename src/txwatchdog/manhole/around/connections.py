@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+import math
 import socket
 import struct
 from collections import Counter
@@ -51,23 +53,33 @@ def _listing(readers: Sequence[Any], writers: Sequence[Any], n: int, by: str) ->
     pace = Pace.here()
     # By identity: the service's objects may have an `__eq__` of their own.
     reads, writes = ({id(each) for each in ours} for ours in (readers, writers))
-    unique = {id(each): each for each in (*readers, *writers)}
-    found = []
-    for key, each in pace.over(unique.items()):
-        row = _describe(each, "r" * (key in reads) + "w" * (key in writes))
-        found.append((_with_socket(row, each) if by != "fd" else row, each))
-    # A descriptor without a number comes last.
-    found.sort(key=lambda pair: _rank(pair[0], by))
-    rows = [row if by != "fd" else _with_socket(row, each) for row, each in pace.over(found[:n])]
-    counts = Counter(row.protocol or row.transport for row, _ in found)
+    found = list({id(each): each for each in (*readers, *writers)}.values())
+    # Rows are made of those only that are shown: thousands of new objects would bring the next
+    # garbage collection on, which the service has to wait for.
+    ranks = []
+    counts: Counter[str] = Counter()
+    for each in pace.over(found):
+        ranks.append(_rank(each, by))
+        counts[_protocol(each)[0] or _transport(each)] += 1
+    rows = []
+    for index in pace.over(heapq.nsmallest(n, range(len(found)), key=ranks.__getitem__)):
+        each = found[index]
+        waits = "r" * (id(each) in reads) + "w" * (id(each) in writes)
+        rows.append(_with_socket(_describe(each, waits), each))
     return Listing("readers", tuple(rows), len(found), tuple(counts.most_common(_KINDS)))
 
 
-def _rank(row: Reader, by: str) -> float:
+def _rank(thing: Any, by: str) -> float:
+    """The place of a descriptor among the others; without what it is ordered by it comes last."""
     if by == "fd":
-        return float("inf") if row.fd is None else row.fd
-    value = row.idle_seconds if by == "idle" else getattr(row, by)
-    return float("inf") if value is None else -value
+        fd = _fd(thing, _socket(thing))
+        return math.inf if fd is None else fd
+    if by == "unsent":
+        value: float | None = _unsent(thing)
+    else:
+        info = _tcp_info(_socket(thing))
+        value = None if info is None else getattr(info, by)
+    return math.inf if value is None else -value
 
 
 def _describe(thing: Any, waits: str) -> Reader:
@@ -75,12 +87,16 @@ def _describe(thing: Any, waits: str) -> Reader:
     sock = _socket(thing)
     return Reader(
         fd=_fd(thing, sock),
-        transport=class_name(type(thing)).rsplit(".", 1)[-1],
+        transport=_transport(thing),
         protocol=protocol,
         tls=tls,
         waits=waits,
         unsent=_unsent(thing),
     )
+
+
+def _transport(thing: Any) -> str:
+    return class_name(type(thing)).rsplit(".", 1)[-1]
 
 
 def _protocol(thing: Any) -> tuple[str | None, bool]:
@@ -141,23 +157,26 @@ def _with_socket(row: Reader, thing: Any) -> Reader:
     if sock is None:
         return row
     row = evolve(row, local=_address(sock.getsockname), peer=_address(sock.getpeername))
-    if row.peer is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
-        return row
-    try:
-        data = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_SIZE)
-    except (OSError, AttributeError):  # it is not TCP, or this is not Linux
-        return row
-    known = read_tcp_info(data)
+    known = _tcp_info(sock) if row.peer is not None else None
     if known is None:
         return row
     return evolve(
         row,
         received=known.received,
         sent=known.sent,
-        idle_seconds=known.idle_seconds,
-        age_seconds=known.age_seconds,
-        age_at_least_seconds=known.age_at_least_seconds,
+        idle_seconds=known.idle,
+        age_seconds=known.age,
+        age_at_least_seconds=known.age_at_least,
     )
+
+
+def _tcp_info(sock: socket.socket | None) -> TcpInfo | None:
+    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return None
+    try:
+        return read_tcp_info(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_SIZE))
+    except (OSError, AttributeError):  # it is not TCP, or this is not Linux
+        return None
 
 
 def _address(ask: Any) -> str | None:
@@ -175,13 +194,13 @@ def _address(ask: Any) -> str | None:
 
 @frozen
 class TcpInfo:
-    """What the kernel tells of a TCP connection; see `Reader` for the fields."""
+    """What the kernel tells of a TCP connection, in bytes and seconds; see `Reader`."""
 
     received: int
     sent: int
-    idle_seconds: float
-    age_seconds: float | None
-    age_at_least_seconds: float
+    idle: float
+    age: float | None
+    age_at_least: float
 
 
 # struct tcp_info of linux/tcp.h, which only ever grows at its end.
@@ -221,7 +240,7 @@ def read_tcp_info(data: bytes) -> TcpInfo | None:
     return TcpInfo(
         received=received,
         sent=sent,
-        idle_seconds=min(last_sent, last_received),
-        age_seconds=max(exact, default=None),
-        age_at_least_seconds=max(last_sent, last_received),
+        idle=min(last_sent, last_received),
+        age=max(exact, default=None),
+        age_at_least=max(last_sent, last_received),
     )

@@ -8,7 +8,7 @@ from collections import Counter
 from datetime import datetime, timedelta, timezone
 from itertools import islice
 from types import MethodType
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any
 
 from twisted.internet.task import LoopingCall
 
@@ -23,9 +23,6 @@ from txwatchdog.manhole.around.names import (
 from txwatchdog.manhole.around.records import Delayed, Listing
 from txwatchdog.origin import creator_of
 from txwatchdog.records import Function
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 __all__ = ["asyncio_loop", "find_delayed"]
 
@@ -68,17 +65,9 @@ def _timers(loop: Any) -> list[Any]:
     return [*scheduled] if type(scheduled) is list else []
 
 
-_Due: TypeAlias = "tuple[float, int, Any]"
-"""Seconds from now, a number that no other has, and the call, which can't be compared."""
-
-
-def _due(calls: Sequence[Any], now: float) -> list[_Due]:
-    return [
-        (_when(call) - now, id(call), call)
-        for call in Pace.here().over(calls)
-        # An int for the reactor's, a bool for asyncio's.
-        if not any(statics.attribute(call, name) == 1 for name in ("cancelled", "_cancelled"))
-    ]
+def _is_due(call: Any) -> bool:
+    # An int for the reactor's, a bool for asyncio's.
+    return not any(statics.attribute(call, name) == 1 for name in ("cancelled", "_cancelled"))
 
 
 def _when(call: Any) -> float:
@@ -88,21 +77,29 @@ def _when(call: Any) -> float:
 
 
 def _listing(reactor: Any, loop: Any, calls: list[Any], timers: list[Any], n: int) -> Listing:
-    due = _due(calls, reactor.seconds())
+    pace = Pace.here()
+    due = [call for call in pace.over(calls) if _is_due(call)]
+    now = reactor.seconds()
+    seconds = [_when(call) - now for call in pace.over(due)]
     if timers:
-        others = [timer for timer in timers if not _is_reactors(timer, reactor)]
-        due += _due(others, loop.time())
-    notes: tuple[str, ...] = ()
+        others = [each for each in timers if _is_due(each) and not _is_reactors(each, reactor)]
+        now = loop.time()
+        seconds += [_when(timer) - now for timer in pace.over(others)]
+        due += others
+    notes: list[str] = []
     if loop is not None and statics.attribute(loop, "_scheduled") is statics.UNKNOWN:
-        notes = (f"what {class_name(type(loop))} itself is to call it does not say",)
+        notes.append(f"what {class_name(type(loop))} itself is to call it does not say")
     counts: Counter[str] = Counter()
-    for _, _, call in Pace.here().over(islice(due, _COUNTED)):
+    for call in pace.over(islice(due, _COUNTED)):
         counts[str(_called(call)[0])] += 1
     if len(due) > _COUNTED:
-        notes = (*notes, f"the counts are of the first {_COUNTED:,} only")
+        notes.append(f"the counts are of the first {_COUNTED:,} only")
     moment = datetime.now(timezone.utc)
-    rows = tuple(_delayed(seconds, call, moment) for seconds, _, call in heapq.nsmallest(n, due))
-    return Listing("delayed", rows, len(due), tuple(counts.most_common(_KINDS)), notes)
+    rows = tuple(
+        _delayed(seconds[index], due[index], moment)
+        for index in pace.over(heapq.nsmallest(n, range(len(due)), key=seconds.__getitem__))
+    )
+    return Listing("delayed", rows, len(due), tuple(counts.most_common(_KINDS)), tuple(notes))
 
 
 def _asleep(timer: Any) -> Function | None:
