@@ -93,6 +93,7 @@ def test_a_bound_is_a_whole_number(n: object) -> None:
     """Anything else is a mistake, which names it."""
     with pytest.raises(ValueError, match="n must be a whole number, 0 or more, not"):
         check_count(n)
+    assert (check_count(7), check_count(10**9)) == (7, 10_000)
 
 
 def _tcp_info(sent: int, received: int, last_sent: int, last_received: int) -> bytes:
@@ -318,7 +319,7 @@ def test_threads_show_the_pool_and_each_stack_once() -> None:
     text = str(Threads("threads", rows, 6, (("working", 6),), pool=pool))
     assert "pool reactor: 6 of at most 10 threads work, 0 are idle, 3 calls are queued" in text
     assert text.count("till.py") == 7
-    assert 't0, t1, t2, t3 and 2 more:\n  … 1 frames\n  File "/shop/till.py"' in text
+    assert 't0, t1, t2, t3 and 2 more:\n  … 1 frame\n  File "/shop/till.py"' in text
 
 
 def test_ages_that_are_not_known_exactly() -> None:

@@ -18,6 +18,7 @@ T = TypeVar("T")
 
 _SLICE = 0.001  # seconds of work, and of rest after it
 _TRIES = 50
+_MOST_ROWS = 10_000
 
 
 class Pace:
@@ -109,11 +110,11 @@ def _give_back(reactor: Any, things: list[Any]) -> None:
 
 
 def check_count(n: object) -> int:
-    """How many rows are wanted.
+    """How many rows are wanted, and no more than there may be.
 
     Raises:
         ValueError: It is no whole number, or below 0.
     """
     if isinstance(n, int) and not isinstance(n, bool) and n >= 0:
-        return n
+        return min(n, _MOST_ROWS)
     raise ValueError(f"n must be a whole number, 0 or more, not {n!r}")

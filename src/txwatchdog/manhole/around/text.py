@@ -11,7 +11,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from txwatchdog.blame import here
+from txwatchdog.blame import callback_start, here
 from txwatchdog.manhole.around.records import (
     Class,
     Delayed,
@@ -98,12 +98,16 @@ def _names(names: list[str]) -> str:
 
 def _stack(frames: tuple[Frame, ...]) -> str:
     """A stack, without how the thread was started and got to its work, if there is more to it."""
-    own = [here().kind(frame.file) in {"application", "third-party"} for frame in frames]
-    start = own.index(True) if True in own else len(frames) - _IDLE_STACK
-    start = max(start, len(frames) - _STACK, 0)
+    start = callback_start([(frame.function, frame.file) for frame in frames])
+    own = (
+        index
+        for index, frame in enumerate(frames)
+        if index >= start and here().kind(frame.file) in {"application", "third-party"}
+    )
+    start = max(next(own, len(frames) - _IDLE_STACK), len(frames) - _STACK, 0)
     text = traceback_text(frames[start:]).rstrip("\n")
     _, _, text = text.partition("\n")  # without "Traceback (most recent call last):"
-    return f"  … {start} frames\n{text}" if start else text
+    return f"  … {start} frame{'s' * (start > 1)}\n{text}" if start else text
 
 
 def _printable(text: str) -> str:
