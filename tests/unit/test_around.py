@@ -299,6 +299,13 @@ def test_tables_are_text_and_data() -> None:
     assert (data["total"], data["left_out"], data["notes"]) == (1250, 20, ["30 frozen"])
 
 
+def test_what_was_not_looked_at_is_not_none() -> None:
+    """A table that could not be made says why, and has no number."""
+    listing = Objects("objects", (), None, notes=("not looked at: too many",))
+    assert str(listing) == "not looked at: too many"
+    assert (listing.as_dict()["total"], listing.left_out) == (None, 0)
+
+
 def test_what_a_stranger_chose_cannot_move_the_cursor() -> None:
     """Control characters in names and texts are shown as question marks."""
     rows = (Class("a\x1b[2Jb\x07", 1),)

@@ -41,7 +41,7 @@ def find_deferreds(reactor: Any, n: int, *, whole: bool) -> Listing:
     try:
         seen = instances(reactor, Deferred, _LOOKED_AT, read, whole=whole)
     except NotLookedAt as reason:
-        return Listing("deferreds", (), 0, notes=(str(reason),))
+        return Listing("deferreds", (), None, notes=(str(reason),))
     rows = tuple(
         Pending(count, known_by, place, kind)
         for (known_by, place, kind), count in counts.most_common(n)
@@ -90,7 +90,7 @@ class Census:
         try:
             found = count_classes(reactor, whole=whole)
         except NotLookedAt as reason:
-            return Objects("objects", (), 0, notes=(str(reason),))
+            return Objects("objects", (), None, notes=(str(reason),))
         before, self._before = (
             self._before,
             (

@@ -39,7 +39,10 @@ def find_readers(reactor: Any, n: int, by: str) -> Listing:
     """
     if not (hasattr(reactor, "getReaders") and hasattr(reactor, "getWriters")):
         return Listing(
-            "readers", (), 0, notes=(f"{class_name(type(reactor))} does not say what it waits for",)
+            "readers",
+            (),
+            None,
+            notes=(f"{class_name(type(reactor))} does not say what it waits for",),
         )
     # Methods of Twisted's: they copy sets and dicts that the reactor's thread changes.
     with (

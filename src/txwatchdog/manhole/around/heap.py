@@ -48,7 +48,7 @@ def _parts(reactor: Any, *, whole: bool) -> Iterator[AbstractContextManager[list
     if blocks > _MOST_BLOCKS and not whole:
         raise NotLookedAt(
             f"not looked at: the process has {blocks:,} blocks of memory, so to look at all its "
-            f"objects would hold the service up for about {blocks / _BLOCKS_A_SECOND:.2f} s; "
+            f"objects would hold the service up for up to {blocks / _BLOCKS_A_SECOND:.2f} s; "
             "--all, or whole=True, does so"
         )
     pace = Pace.here()

@@ -249,20 +249,22 @@ class Listing(Sequence[Any]):
     Attributes:
         what: the function that made it.
         rows: those shown.
-        total: how many there are.
+        total: how many there are; None if that was not looked at, and `notes` say why.
         counts: what there is most of: (name, how many), most first.
         notes: what is to be said beyond that.
     """
 
     what: str
     rows: tuple[Any, ...]
-    total: int
+    total: int | None
     counts: tuple[tuple[str, int], ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
     def left_out(self) -> int:
         """How many are not shown. A row may stand for many."""
+        if self.total is None:
+            return 0
         return max(self.total - sum(getattr(row, "count", 1) for row in self.rows), 0)
 
     def as_dict(self) -> dict[str, Any]:

@@ -56,7 +56,8 @@ def listing_text(listing: Listing, width: int, *, colour: bool) -> str:
         lines.append(render(_table(listing.what, shown), width, colour=colour))
         if len(shown) < len(listing.rows):
             lines.append(f"… {len(listing.rows) - len(shown):,} more rows; --json shows all")
-    lines += _wrapped(_summary(listing), width)
+    if listing.total is not None:
+        lines += _wrapped(_summary(listing, listing.total), width)
     if isinstance(listing, Threads):
         if listing.pool is not None:
             lines.append(str(listing.pool))
@@ -132,9 +133,9 @@ def _table(what: str, rows: Sequence[Any]) -> Table:
     return table
 
 
-def _summary(listing: Listing) -> str:
+def _summary(listing: Listing, total: int) -> str:
     one, many = _NOUNS[listing.what]
-    text = f"{listing.total:,} {one if listing.total == 1 else many}"
+    text = f"{total:,} {one if total == 1 else many}"
     if isinstance(listing, Objects):
         text += f" of {listing.classes:,} classes"
         if listing.since is not None:
