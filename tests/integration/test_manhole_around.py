@@ -27,7 +27,7 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Ser
     """A service on each reactor, with something of everything to look at."""
 
     def start(reactor: str) -> ServiceProcess:
-        process = ServiceProcess(tmp_path_factory.mktemp(reactor), reactor=reactor, program=PROGRAM)
+        process = ServiceProcess(tmp_path_factory.mktemp(reactor), reactor=reactor, script=PROGRAM)
         while process.line() != '{"answer": "LAMP"}':
             pass
         return process
