@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -119,6 +120,22 @@ def test_importing_the_command_is_light() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout
     assert found == "[]\n"
+
+
+def test_dashboard_and_rules_are_printed_as_they_are() -> None:
+    """What is for Grafana and Prometheus comes out as a file for them, and nothing else."""
+    dashboard = CliRunner().invoke(cli.main, ["dashboard"])
+    assert json.loads(dashboard.output)["title"] == "txwatchdog"
+    rules = CliRunner().invoke(cli.main, ["rules"])
+    assert "\ngroups:\n" in rules.output
+    assert rules.output.endswith("\n")
+
+
+def test_metrics_need_an_endpoint() -> None:
+    """The demo's metrics are served on a TCP endpoint, and a bad one is a usage error."""
+    result = CliRunner().invoke(cli.main, ["demo", "--metrics", "9464"])
+    assert result.exit_code == 2
+    assert "'9464' is no endpoint" in result.output
 
 
 def test_main_is_a_click_command() -> None:
