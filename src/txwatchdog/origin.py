@@ -14,7 +14,7 @@ from typing import Any
 
 from attrs import frozen
 
-__all__ = ["Origin", "read_origin", "signal_origin"]
+__all__ = ["Origin", "creator_of", "read_origin", "signal_origin"]
 
 _EVENTS = {
     "readable": "readable descriptor",
@@ -107,7 +107,7 @@ def _timed_or_threaded(variables: Mapping[str, Any]) -> Origin | None:
     """`ReactorBase.runUntilCurrent`: first the calls of other threads, then those that are due."""
     if "call" in variables:
         call = variables["call"]
-        creator = _creator(getattr(call, "creator", None))
+        creator = creator_of(getattr(call, "creator", None))
         return Origin("timed call", _called(getattr(call, "func", None)), scheduled_by=creator)
     if "f" in variables:
         return Origin("callFromThread", _called(variables["f"]))
@@ -231,8 +231,12 @@ def _address(address: Any) -> str | None:
     return address if isinstance(address, str) and address else None
 
 
-def _creator(lines: Any) -> str | None:
-    """The innermost frame outside Twisted of a DelayedCall's traceback, if it keeps one."""
+def creator_of(lines: Any) -> str | None:
+    """The innermost frame outside Twisted of a kept traceback, as `FILE:LINE in FUNCTION`.
+
+    Args:
+        lines: what a DelayedCall or a Deferred keeps if its debugging is on; None if it does not.
+    """
     if not isinstance(lines, list):
         return None
     for line in reversed(lines):

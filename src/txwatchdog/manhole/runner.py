@@ -10,7 +10,7 @@ import contextlib
 import contextvars
 import functools
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import evolve, frozen
 
@@ -32,6 +32,7 @@ from txwatchdog.operators import tidy
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
+    from txwatchdog.manhole.around.looks import Around
     from txwatchdog.manhole.evaluate import Drawn, Step
     from txwatchdog.manhole.history import HistoryFile
     from txwatchdog.manhole.output import Outlet
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from txwatchdog.manhole.waiting import Pending
 
 __all__ = ["Ending", "Runner", "heed_ctrl_c", "read_script", "run_session"]
+
+T = TypeVar("T")
 
 _SOON = 0.25  # seconds in which a healthy reactor has begun a statement
 _REFRESH = 1.0  # seconds between two looks at a reactor that has not
@@ -84,6 +87,7 @@ class Runner:
         namespace: What the operator begins with.
         channel: The session's.
         statement_timeout: Seconds that a statement may take in the reactor's thread; 0: any.
+        around: What looks around in the process.
         settle: Waits until what was told of an input stands in the audit trail.
 
     Raises:
@@ -96,19 +100,24 @@ class Runner:
         namespace: Mapping[str, Any],
         channel: SessionChannel,
         statement_timeout: float = 0.0,
+        *,
+        around: Around | None = None,
         settle: Callable[[], Awaitable[None]] = nothing_to_settle,
     ) -> None:
         if channel.operator.role != FULL:
             # Whoever comes here has been sent the wrong way; it must not be a way in.
             raise PermissionError(f"the role {channel.operator.role} does not allow Python")
         self.watchdog = watchdog
+        self.around = around
         self._timeout = statement_timeout
         self._settle = settle
         self._reactor = watchdog.reactor
         self._channel = channel
         self._interrupted = asyncio.Event()
         self._was_cancelled = False  # Ctrl-C, while the input that runs waited
-        self.interpreter = Interpreter(watchdog, namespace, channel.operator.name)
+        self.interpreter = Interpreter(
+            watchdog, namespace, channel.operator.name, around.functions() if around else None
+        )
         self.outlet: Outlet = channel.outlet
 
     def interrupt(self) -> None:
@@ -181,7 +190,11 @@ class Runner:
         """Run one statement, wherever it belongs; None if the operator did not want to wait."""
         whole = self._channel.terminal is None
         if self.interpreter.at_once(step):
-            return Statement(self.interpreter, step, self.outlet, whole=whole).run()
+            statement = Statement(self.interpreter, step, self.outlet, whole=whole)
+            if not step.looks_around:
+                return statement.run()
+            done = await self._elsewhere(statement.run, "it goes on by itself, and ends soon")
+            return None if done is None else done.result()
         notice = Notice(self.outlet, self._channel)
         statement = Statement(
             self.interpreter, step, notice.outlet, whole=whole, reactor=self._reactor
@@ -343,23 +356,33 @@ class Runner:
         if isinstance(shown, Node):  # which is bounded
             self.outlet.write(lay_out(shown, terminal) + "\n")
             return Outcome()
-        text = in_worker(lambda: lay_out(shown, terminal))
+        done = await self._elsewhere(
+            lambda: lay_out(shown, terminal), "the value takes long to show"
+        )
+        if done is None:
+            return None
+        error = done.exception()
+        if error is not None:
+            return Outcome(traceback=trace(error), raised=type(error).__name__)
+        self.outlet.write(done.result() + "\n")
+        return Outcome()
+
+    async def _elsewhere(self, work: Callable[[], T], why_long: str) -> asyncio.Future[T] | None:
+        """Have something done in a thread of its own; None if the operator did not want to wait."""
+        context = contextvars.copy_context()  # which says who asks
+        done = in_worker(lambda: context.run(work))
         interrupted = asyncio.ensure_future(self._interrupted.wait())
         try:
-            either: set[asyncio.Future[Any]] = {text, interrupted}
+            either: set[asyncio.Future[Any]] = {done, interrupted}
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         finally:
             interrupted.cancel()
-            if not text.done():
-                text.cancel()
-        if text.cancelled():
-            self.outlet.write("given up: the value takes long to show\n", STDERR)
+            if not done.done():
+                done.cancel()
+        if done.cancelled():
+            self._say(f"given up: {why_long}")
             return None
-        error = text.exception()
-        if error is not None:
-            return Outcome(traceback=trace(error), raised=type(error).__name__)
-        self.outlet.write(text.result() + "\n")
-        return Outcome()
+        return done
 
     def _tell(self, outcome: Outcome) -> Ending:
         if outcome.traceback is not None:
@@ -383,6 +406,7 @@ async def run_session(
     *,
     history: HistoryFile | None = None,
     statement_timeout: float = 0.0,
+    around: Around | None = None,
     settle: Callable[[], Awaitable[None]] = nothing_to_settle,
 ) -> int:
     """Be one session, from its first byte to its last.
@@ -394,6 +418,7 @@ async def run_session(
         namespace: What the operator begins with.
         statement_timeout: Seconds that a statement may take in the reactor's thread; 0: any.
         history: Where a console's inputs are kept; None: not beyond the session.
+        around: What looks around in the process.
         settle: As for a `Runner`.
 
     Returns:
@@ -403,8 +428,8 @@ async def run_session(
     if channel.operator.role != FULL:
         from txwatchdog.manhole.restricted import run_restricted
 
-        return await run_restricted(channel, command, watchdog)
-    runner = Runner(watchdog, namespace, channel, statement_timeout, settle)
+        return await run_restricted(channel, command, watchdog, around)
+    runner = Runner(watchdog, namespace, channel, statement_timeout, around=around, settle=settle)
     channel.on_interrupt = runner.interrupt
     session = asyncio.current_task()
     assert session is not None
@@ -427,7 +452,7 @@ async def run_session(
     if line is not None:
         from txwatchdog.manhole.verbs.run import Verbs  # brings click
 
-        return await Verbs(channel, watchdog, runner).run(line)
+        return await Verbs(channel, watchdog, runner, around=around).run(line)
     if command is not None:
         heed_ctrl_c(channel, runner.interrupt)
     return (await runner.run(source)).status

@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
+from twisted.logger import Logger, globalLogPublisher
 
 from txwatchdog.binding import address_of, bind, unbind
 from txwatchdog.logs import log_failure
+from txwatchdog.manhole.around.failures import Failures
+from txwatchdog.manhole.around.looks import Around
 from txwatchdog.manhole.auditfile import AuditFile
 from txwatchdog.manhole.carrier import Carrier, Clock, Connections
 from txwatchdog.manhole.door import Door
@@ -97,6 +99,8 @@ class Manhole:
         self._namespace = dict(namespace or {})
         self._limits = limits or Limits()
         self._history = self._keys if history else None
+        self._failures = Failures()
+        self._around = Around(self._reactor, self._failures)
         self._audit = None if audit is None else Path(audit).absolute()
         self._server: _Server | None = None
         self._ending: _Server | None = None
@@ -148,8 +152,10 @@ class Manhole:
             limits=self._limits,
             history=self._history,
             statement_timeout=self._statement_timeout,
+            around=self._around,
             audit=audit,
         )
+        globalLogPublisher.addObserver(self._failures)
         self._shutdown_trigger = self._reactor.addSystemEventTrigger(
             "before", "shutdown", self._shut_down
         )
@@ -197,6 +203,7 @@ class Manhole:
         server, self._server = self._server, None
         self._withdraw_launch()
         self._withdraw_launch = _nothing
+        globalLogPublisher.removeObserver(self._failures)
         if self._shutdown_trigger is not None:
             with contextlib.suppress(Exception):  # the reactor is shutting down already
                 self._reactor.removeSystemEventTrigger(self._shutdown_trigger)
@@ -237,6 +244,7 @@ class _Server:
         limits: How much anyone may have.
         history: The keys directory, in which inputs are kept; None: they are not.
         statement_timeout: For their statements.
+        around: What looks around in the process.
         audit: The audit trail's file, which is open; None: there is none.
     """
 
@@ -251,6 +259,7 @@ class _Server:
         limits: Limits,
         history: Path | None,
         statement_timeout: float,
+        around: Around,
         audit: AuditFile | None,
     ) -> None:
         self._watchdog = watchdog
@@ -262,6 +271,7 @@ class _Server:
         self._limits = limits
         self._history = history
         self._statement_timeout = statement_timeout
+        self._around = around
         self._audit = audit
         self.address: IAddress | None = address_of(listening)
         self.waiting: list[Deferred[None]] = []
@@ -402,6 +412,7 @@ class _Server:
                 self._namespace,
                 history=history,
                 statement_timeout=self._statement_timeout,
+                around=self._around,
                 settle=nothing_to_settle if self._audit is None else self._audit.written,
             )
             return recorded(channel, command, run)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from txwatchdog.auditlog import asked_by, asker
 from txwatchdog.errors import Interrupted
+from txwatchdog.manhole.around.records import Listing, Objects, Threads
 from txwatchdog.manhole.evaluate import Drawn, Outcome, left, trace
 from txwatchdog.manhole.output import Capture, Turn
 from txwatchdog.manhole.timers import carry_timers
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Statement"]
 
-_OURS = (Top, Stack, Status, Tracebacks, Pause, Profile, Live)
+_OURS = (Top, Stack, Status, Tracebacks, Pause, Profile, Live, Listing, Objects, Threads)
 """Records of ours that show as a text or table: complete, and made by whoever shows them."""
 
 

@@ -14,6 +14,7 @@ import re
 import shlex
 from typing import TYPE_CHECKING
 
+from txwatchdog.manhole import around
 from txwatchdog.manhole.output import Capture, Outlet, routed
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ NAMES = (
     "live",
     "export",
     "report",
+    *around.NAMES,
     "threshold",
     "start",
     "stop",

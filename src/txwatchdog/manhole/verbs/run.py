@@ -24,6 +24,7 @@ from txwatchdog.manhole.verbs.table import VERBS, Call, UsageError, read_order
 from txwatchdog.manhole.worker import in_worker
 
 if TYPE_CHECKING:
+    from txwatchdog.manhole.around.looks import Around
     from txwatchdog.manhole.runner import Runner
     from txwatchdog.manhole.session import SessionChannel
     from txwatchdog.manhole.verbs.table import Order
@@ -81,6 +82,7 @@ class Verbs:
         watchdog: What they ask.
         runner: For the verb that runs Python, where there is one.
         in_console: Whether a console has the client's input, and hands Ctrl-C over itself.
+        around: What looks around in the process.
     """
 
     def __init__(
@@ -90,8 +92,10 @@ class Verbs:
         runner: Runner | None = None,
         *,
         in_console: bool = False,
+        around: Around | None = None,
     ) -> None:
         self._channel = channel
+        self._around = around
         self._watchdog = watchdog
         self._runner = runner
         self._role = channel.operator.role
@@ -149,6 +153,7 @@ class Verbs:
             width=_WIDTH if terminal is None else terminal.columns,
             colour=terminal is not None and terminal.has_colour,
             role=self._role,
+            around=self._around,
         )
         if not self._in_console:
             heed_ctrl_c(self._channel, self.interrupt)
