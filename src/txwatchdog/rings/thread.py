@@ -8,6 +8,7 @@ thread could not run then, that is when C code holds the GIL.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 import time
@@ -23,12 +24,13 @@ from txwatchdog.causes import Journal, Reading, Verdict, judge
 from txwatchdog.clocks import GcClock, Lateness, ThreadClocks
 from txwatchdog.detector import Detector
 from txwatchdog.logs import log_failure
-from txwatchdog.origin import read_origin
+from txwatchdog.origin import read_origin, signal_origin
 from txwatchdog.probe import Tick
 from txwatchdog.records import Sample
 from txwatchdog.rings.alarm import Alarm
 from txwatchdog.rings.blackbox import BlackBox
 from txwatchdog.rings.stacks import read_stack
+from txwatchdog.signals import handlers_of_signals
 
 __all__ = ["WatchThread"]
 
@@ -167,6 +169,8 @@ class WatchThread:
         self.wake()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(seconds)
+        if self._thread is None or not self._thread.is_alive():
+            self._close_clocks()  # it never started, or died without
 
     def wake(self) -> None:
         """Have the thread look again now. Any thread, and signal handlers; never blocks."""
@@ -183,7 +187,7 @@ class WatchThread:
         """
         kept = len(self._over) < WAITING_PAUSES
         if kept:
-            self._over.append((since_ns, took_ns, self._tick.busy_ns - took_ns))
+            self._over.append((since_ns, took_ns, self._tick.busy_ns))
         else:
             self.lost += 1
         self.wake()
@@ -196,9 +200,14 @@ class WatchThread:
             self._guard(self._turn_and_sleep)
         self._guard(self._collect)
         self._guard(self._close_tick_under_way)
+        self._close_clocks()
+
+    def _close_clocks(self) -> None:
+        """Close their files, once no thread reads them any more. May be repeated."""
         for clocks in (self._lateness, self._clocks):
             if clocks is not None:
-                self._guard(clocks.close)
+                with contextlib.suppress(OSError):
+                    clocks.close()
 
     def _turn_and_sleep(self) -> None:
         wait_ns = self._guard(self._turn)
@@ -334,7 +343,7 @@ class WatchThread:
         readings = self._journal.of(since_ns)
         if (after := self._read_clocks()) is not None:
             readings.append(after)
-        samples = self._detector.end(since_ns, since_ns + took_ns)
+        samples = _with_signal(self._detector.end(since_ns, since_ns + took_ns))
         asleep = [(sample.asleep, sample.seconds) for sample in samples]
         if not asleep and self._gil_waited_ns > GIL_WAIT_NS:
             # It ended before this thread got the GIL, so it was about the GIL.
@@ -374,3 +383,13 @@ class WatchThread:
         # A C library without sem_clockwait(3) has it sleep by the clock of the day, which may have
         # been set back.
         self.wake()
+
+
+def _with_signal(samples: tuple[Sample, ...]) -> tuple[Sample, ...]:
+    """`samples`, the first of which says so if most of them were taken in a signal's handler."""
+    handlers = handlers_of_signals()
+    found = [(signal_origin(each.stack, handlers), each.seconds) for each in samples]
+    broken_into = [(origin, seconds) for origin, seconds in found if origin is not None]
+    if sum(seconds for _, seconds in broken_into) <= sum(s for _, s in found) / 2:
+        return samples
+    return (evolve(samples[0], origin=broken_into[0][0]), *samples[1:])
