@@ -41,6 +41,11 @@ GROWTH_MIB = 2.0
 """By how much memory may be more in the last quarter than in the third. The latest 1,000 pauses are
 kept, so until there are so many it grows a little."""
 
+SETTLING_MIB = 10.0
+"""By how much instead in a soak of less than `SETTLED_MINUTES`: it settles in the first two."""
+
+SETTLED_MINUTES = 4.0
+
 
 # -- the service ----------------------------------------------------------------------------------
 
@@ -263,7 +268,7 @@ def at_rest(service: ServiceProcess) -> Sample:
     )
 
 
-def grown(samples: list[Sample]) -> list[str]:
+def grown(samples: list[Sample], most_mib: float) -> list[str]:
     """What is more in the last quarter than in the third. Prints a table of the quarters."""
     size = len(samples) // 4
     quarters = [samples[n * size : (n + 1) * size] for n in range(4)]
@@ -277,7 +282,7 @@ def grown(samples: list[Sample]) -> list[str]:
         print(f"{what:24}" + "".join(f"{value:10.1f}" for value in row))
     # How many descriptors and threads there are depends on who happens to be there: see `at_rest`.
     before, after = rows["memory, MiB"][2:]
-    return ["memory grew"] if after - before > GROWTH_MIB else []
+    return ["memory grew"] if after - before > most_mib else []
 
 
 def soak(seconds: float, directory: Path) -> list[str]:
@@ -305,7 +310,7 @@ def soak(seconds: float, directory: Path) -> list[str]:
         log = service.log()
     finally:
         service.close()
-    problems = grown(samples)
+    problems = grown(samples, GROWTH_MIB if seconds >= 60 * SETTLED_MINUTES else SETTLING_MIB)
     print(f"{'at rest':24}{'before':>10}{'after':>10}")
     for what in ("descriptors", "threads"):
         values = getattr(before, what), getattr(after, what)

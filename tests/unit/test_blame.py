@@ -155,6 +155,8 @@ def test_own_frames_are_cut_off() -> None:
     ours = "/usr/lib/python3/site-packages/txwatchdog/rings/alarm.py"
     whole = stack(*LOOP, ("f", "/srv/app/db.py"), ("_on_signal", ours), ("_alarmed", ours))
     assert cut_own(whole, PLACES) == whole[:-2]
+    assert cut_own(whole[:-1], PLACES) == whole[:-2]
+    assert cut_own(whole[-2:], PLACES) == ()
 
 
 def test_console_statement_is_application_code() -> None:
@@ -252,7 +254,7 @@ def test_many_short_samples_outweigh_a_long_one() -> None:
     many = [sample(1, at, stack(*LOOP, ("many", "/srv/app/a.py")), 0.2) for at in range(2, 6)]
     long = sample(1, 9, stack(*LOOP, ("long", "/srv/app/a.py")), 0.7)
     few = [sample(1, at, stack(*LOOP, ("few", "/srv/app/a.py")), 0.01) for at in range(10, 20)]
-    result, culprit = blame_samples([*many, long, *few])
+    result, culprit = blame_samples([long, *many, *few])
     assert result.offender is not None
     assert result.offender.function == "many"
     assert culprit is many[0]

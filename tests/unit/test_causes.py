@@ -78,7 +78,7 @@ def test_shares_are_fractions_of_the_pause() -> None:
 def test_a_wait_is_divided_by_what_the_samples_found() -> None:
     """While others ran, the thread slept for the share of the time in which it was found asleep,
     and waited for the GIL for the rest, as long as the others can have held it."""
-    found: list[tuple[float | None, float]] = [(1.0, 0.1), (0.5, 0.8), (None, 5.0), (0.0, 0.1)]
+    found: list[tuple[float | None, float]] = [(1.0, 0.2), (0.5, 1.6), (None, 5.0), (0.0, 0.2)]
     assert pause(cpu=100, process=800, asleep=found).shares == pytest.approx(
         {"cpu": 0.1, "blocked": 0.5, "gil": 0.4}
     )

@@ -93,6 +93,8 @@ def test_no_sample_is_taken_that_would_not_be_kept() -> None:
     detector = Detector(1000)
     taken = run(detector, 1, 100 * 365 * 86400 * SECOND)
     assert len(taken) == MAX_SAMPLES
+    detector.keep(sample(1, 2))  # as the alarm does, unasked
+    assert len(detector.end(1, 3)) == MAX_SAMPLES
 
 
 def test_what_has_ended_is_forgotten() -> None:

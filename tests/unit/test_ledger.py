@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from attrs import evolve
 from builders import EPOCH, pause, sampled, stack
@@ -131,6 +133,15 @@ def test_recent_is_bounded_and_newest_first() -> None:
         ledger.add(pause(number=number))
     assert [p.number for p in ledger.recent(10)] == [5, 4, 3]
     assert [p.number for p in ledger.recent(1)] == [5]
+
+
+def test_counting_begins_at_a_time_that_says_where() -> None:
+    """It is compared with, and printed as, UTC."""
+    ledger = Ledger()
+    assert ledger.since is None
+    ledger.reset()
+    assert ledger.since is not None
+    assert ledger.since.utcoffset() == timedelta(0)
 
 
 def test_reset_forgets() -> None:
