@@ -13,6 +13,8 @@ from typing import Any
 from .harness import Bench, facts
 
 SECTIONS = {
+    "detection": "which pauses are seen, how soon, and who is named",
+    "false_alarms": "what a reactor that is not paused is reported for, on an overloaded machine",
     "overhead": "what it costs a service that is well",
     "probe": "what the probe does to a tick, and how far that is from the floor",
 }
