@@ -71,7 +71,8 @@ def main(reactor_name: str, method: str, times: str) -> None:
         conducted.addBoth(lambda _: chosen.off())
         conducted.addBoth(lambda _: (emit("done"), reactor.stop()))
 
-    reactor.callWhenRunning(begin)
+    # Not `callWhenRunning`: aiocop wants asyncio's loop to run already.
+    reactor.callLater(0, begin)
     reactor.run()
 
 
