@@ -10,10 +10,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .harness import Bench, facts
+from .harness import ROOT, Bench, facts
+
+sys.path.extend(str(ROOT / "tests" / each) for each in ("integration", "unit"))
 
 SECTIONS = {
+    "detection": "which pauses are seen, how soon, and who is named",
+    "false_alarms": "what a reactor that is not paused is reported for, on an overloaded machine",
     "overhead": "what it costs a service that is well",
+    "growth": "what many pauses, functions, connections and frames do; memory",
+    "console": "how soon a console answers, and during a pause",
     "probe": "what the probe does to a tick, and how far that is from the floor",
 }
 """Module -> what it measures."""

@@ -45,15 +45,14 @@ def _serve_ours(keys: str) -> None:
     reactor.run()
 
 
-def _serve_stock(keys: str) -> None:
+def stock_factory(keys: str) -> Any:
+    """Conch's own manhole, with the same host key and the same operator's key as ours."""
     from twisted.conch import manhole, manhole_ssh
     from twisted.conch.checkers import InMemorySSHKeyDB, SSHPublicKeyChecker
     from twisted.conch.insults import insults
     from twisted.conch.ssh.keys import Key
     from twisted.cred.portal import Portal
-    from twisted.internet import reactor as _reactor
 
-    reactor: Any = _reactor
     realm: Any = manhole_ssh.TerminalRealm()
     realm.chainedProtocolFactory = lambda: insults.ServerProtocol(manhole.ColoredManhole, {})
     portal = Portal(realm)
@@ -62,7 +61,14 @@ def _serve_stock(keys: str) -> None:
     factory: Any = manhole_ssh.ConchFactory(portal)
     host = Key.fromFile(f"{keys}/host_ed25519")
     factory.publicKeys, factory.privateKeys = {host.sshType(): host}, {host.sshType(): host}
-    port = reactor.listenTCP(0, factory, interface="127.0.0.1")
+    return factory
+
+
+def _serve_stock(keys: str) -> None:
+    from twisted.internet import reactor as _reactor
+
+    reactor: Any = _reactor
+    port = reactor.listenTCP(0, stock_factory(keys), interface="127.0.0.1")
     reactor.callWhenRunning(lambda: print(json.dumps({"port": port.getHost().port}), flush=True))
     reactor.run()
 

@@ -1,28 +1,31 @@
-"""Does a reactor that is not paused stay out of the ledger, on a machine that is overloaded?
-
-    python tests/benchmarks/false_alarms.py [--seconds 60]
+"""Section 2: does a reactor that is not paused stay out of the ledger, on an overloaded machine?
 
 Eight processes compute on all cores, and the watched ones run beside them at the lowest priority:
 on each reactor one that only waits and one that computes for 2 ms fifty times a second. Beside them
-run the same two under the original method, by itself. What is printed are the pauses that each
-reports, how many of these blame a function, and which; the exit status is 1 if one of ours does.
+run the same two under the original method, by itself. Counted are the pauses that each reports, how
+many of these blame a function, and which.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "integration"))
 
 from support import REACTORS, install_reactor
+
+from .harness import ROOT, Bench, Table, goal
+
+__all__ = ["run"]
 
 THRESHOLD = 0.2
 BUSY_PROCESSES = 8
@@ -62,49 +65,58 @@ def watched(reactor_name: str, method: str, load: str, seconds: float) -> None:
     reactor.run()
 
 
-def report(name: str, told: dict[str, Any]) -> int:
-    """Print a row; returns how many pauses blamed a function."""
+def row(name: str, told: dict[str, Any]) -> tuple[object, ...]:
+    """What one of them reported."""
     blamed = Counter(told["blamed"])
     causes = ", ".join(f"{n} {cause}" for cause, n in told["causes"].items() if n)
     whom = ", ".join(f"{n} {function}" for function, n in blamed.most_common(3))
-    number = sum(blamed.values())
-    print(f"{name:28} {told['pauses']:6} {number:7}  {causes:24} {whom}", flush=True)
-    return number
+    return name, told["pauses"], sum(blamed.values()), causes, whom
 
 
-def main() -> None:
-    """Watch them all at once, and fail if one of ours blames a function."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--watched", nargs=3, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.watched:
-        reactor_name, method, load = options.watched
-        watched(reactor_name, method, load, options.seconds)
-        return
+def watch_all(seconds: float) -> dict[tuple[str, str, str], dict[str, Any]]:
+    """Have all of them watched at once, beside the busy processes."""
     kinds = [(each, "txwatchdog", load) for each in REACTORS for load in LOADS]
     kinds += [("epoll", "original", load) for load in LOADS]
     spin = [sys.executable, "-S", "-c", "while True: pass"]
-    busy = [subprocess.Popen(spin) for _ in range(BUSY_PROCESSES)]
-    command = [sys.executable, __file__, "--seconds", str(options.seconds), "--watched"]
-    try:
-        children = {
-            kind: subprocess.Popen([*command, *kind], stdout=subprocess.PIPE, text=True)
-            for kind in kinds
-        }
-        told = {kind: json.loads(child.communicate()[0]) for kind, child in children.items()}
-    finally:
-        for process in busy:
-            process.kill()
-            process.wait()
-    print(f"Python {sys.version.split()[0]}, threshold {THRESHOLD} s, {options.seconds:g} s")
-    print(f"{'reactor, method, load':28} {'pauses':>6} {'blaming':>7}  {'causes':24} functions")
-    ours = [report(" ".join(kind), told[kind]) for kind in kinds if kind[1] == "txwatchdog"]
-    for kind in kinds:
-        if kind[1] == "original":
-            report(" ".join(kind), told[kind])
-    sys.exit(any(ours))
+    command = [sys.executable, "-m", "tests.benchmarks.false_alarms", str(seconds)]
+    with ExitStack() as stack:
+        for _ in range(BUSY_PROCESSES):
+            stack.callback(_end, subprocess.Popen(spin))
+        children = {}
+        for kind in kinds:
+            watched_one = subprocess.Popen(
+                [*command, *kind], stdout=subprocess.PIPE, text=True, cwd=ROOT
+            )
+            stack.callback(_end, watched_one)
+            children[kind] = watched_one
+        return {kind: json.loads(one.communicate()[0]) for kind, one in children.items()}
+
+
+def _end(process: subprocess.Popen[Any]) -> None:
+    process.kill()
+    process.wait()
+
+
+def run(bench: Bench) -> Iterator[Table]:
+    """Ten minutes, or one."""
+    seconds = bench.times(600, 60)
+    bench.say(f"{seconds} s beside {BUSY_PROCESSES} busy processes")
+    table = Table(
+        f"False alarms: {seconds} s beside {BUSY_PROCESSES} busy processes, at nice 19,"
+        f" threshold {THRESHOLD} s",
+        ("reactor, method, load", "reported", "blamed on a function", "causes", "functions"),
+    )
+    found = watch_all(seconds)
+    for kind, told in found.items():
+        table.rows.append(row(", ".join(kind), told))
+        table.figures[" ".join(kind)] = told
+    ours = sum(
+        sum(told["blamed"].values()) for kind, told in found.items() if kind[1] == "txwatchdog"
+    )
+    table.notes.append(f"Goal: nothing blamed on a function by txwatchdog: {goal(ours == 0)}.")
+    yield table
 
 
 if __name__ == "__main__":
-    main()
+    seconds_, reactor_, method_, load_ = sys.argv[1:]
+    watched(reactor_, method_, load_, float(seconds_))

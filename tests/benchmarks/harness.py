@@ -208,10 +208,10 @@ class Spoken:
 def child(
     script: str, *arguments: object, python: str | Path = sys.executable, stderr: Any = None
 ) -> Iterator[Spoken]:
-    """Run `script`, a file beside this one, and end it afterwards."""
+    """Run `script`, a file beside this one or `-c`, and end it afterwards."""
     paths = (ROOT / "src", ROOT / "tests" / "integration", HERE)
     process = subprocess.Popen(
-        [str(python), str(HERE / script), *map(str, arguments)],
+        [str(python), script if script == "-c" else str(HERE / script), *map(str, arguments)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=stderr,

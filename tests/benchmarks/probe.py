@@ -82,7 +82,7 @@ def instructions(name: str) -> float | None:
 
     def count(turns: int) -> int:
         command = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", sys.executable]
-        command += ["-c", f"from tests.benchmarks.probe import *; count({name!r}, {turns})"]
+        command += ["-c", f"from tests.benchmarks.probe import count; count({name!r}, {turns})"]
         run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
         found = re.search(r"Collected : (\d+)", run.stderr)
         assert found is not None

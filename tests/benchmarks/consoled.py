@@ -1,0 +1,104 @@
+"""A child: a service with a console in it, that pauses when told.
+
+    consoled.py ours|stock|manhole|aiomonitor KEYS
+
+Says how to reach its console. A number on its standard input pauses the reactor for so many
+seconds; it says so in the tick of the pause.
+"""
+
+from __future__ import annotations
+
+import importlib
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from support import emit, install_reactor
+
+
+def serve_ours(reactor: Any, keys: str) -> None:
+    """txwatchdog's."""
+    from txwatchdog import Watchdog
+    from txwatchdog.manhole import Manhole
+
+    watchdog = Watchdog(reactor)
+    watchdog.start()
+    manhole = Manhole(watchdog, endpoint="tcp:0:interface=127.0.0.1", keys=keys)
+    manhole.start()
+
+    def announce() -> None:
+        address: Any = manhole.address
+        emit("ready", port=address.port)
+
+    reactor.callWhenRunning(announce)
+
+
+def serve_stock(reactor: Any, keys: str) -> None:
+    """Conch's, in the service's reactor."""
+    from echo import stock_factory
+
+    port = reactor.listenTCP(0, stock_factory(keys), interface="127.0.0.1")
+    reactor.callWhenRunning(lambda: emit("ready", port=port.getHost().port))
+
+
+def serve_manhole(reactor: Any, keys: str) -> None:
+    """python-manhole's, on a Unix socket."""
+    path = str(Path(keys) / "manhole.socket")
+    manhole: Any = importlib.import_module("manhole")
+    manhole.install(socket_path=path, daemon_connection=True, verbose=False)
+    reactor.callWhenRunning(lambda: emit("ready", path=path))
+
+
+def serve_aiomonitor(reactor: Any, _keys: str) -> None:
+    """aiomonitor's, by telnet, in a thread of its own."""
+    aiomonitor: Any = importlib.import_module("aiomonitor")
+
+    port, webui_port, console_port = free_ports(3)
+    monitor = aiomonitor.Monitor(
+        reactor._asyncioEventloop,
+        termui_port=port,
+        webui_port=webui_port,
+        console_port=console_port,
+        console_enabled=False,
+    )
+
+    def begin() -> None:
+        monitor.start()
+        emit("ready", port=port)
+
+    reactor.callLater(0, begin)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody uses at this moment."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def obey(reactor: Any) -> None:
+    """Pause as told. In a thread of its own."""
+
+    def pause(seconds: float) -> None:
+        emit("pausing")
+        time.sleep(seconds)
+
+    for line in sys.stdin:
+        reactor.callFromThread(pause, float(line))
+
+
+def main(which: str, keys: str) -> None:
+    """Serve."""
+    reactor = install_reactor("asyncio" if which == "aiomonitor" else "epoll")
+    globals()[f"serve_{which}"](reactor, keys)
+    threading.Thread(target=obey, args=(reactor,), daemon=True).start()
+    reactor.run()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

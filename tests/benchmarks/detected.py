@@ -1,0 +1,80 @@
+"""A child: pauses in every known way, over and over, and says what a method saw of it.
+
+    detected.py REACTOR METHOD TIMES
+
+The kinds and the places are those of tests/integration/kinds.py, with shorter pauses.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import sys
+import time
+from functools import partial
+from typing import Any
+
+import kinds
+from kinds import MAKERS, PLACES, Call, run_kind
+from methods import METHODS, Report
+from support import emit, install_reactor
+from twisted.internet.defer import ensureDeferred
+from twisted.internet.task import deferLater
+
+THRESHOLD = 0.05
+kinds.BLOCKED_SECONDS = 0.12
+kinds.CPU_SECONDS = 0.15
+kinds.HELD_SECONDS = 0.3
+AFTER_SECONDS = 0.03  # for what is said once a pause has ended
+
+
+def again(name: str) -> None:
+    """What a kind left behind that would keep it from pausing once more."""
+    sys.modules.pop("heavy_module", None)
+    if name == "gc_collect":
+        gc.freeze()
+
+
+async def conduct(reactor: Any, calls: list[tuple[Any, str, Any]], times: int) -> None:
+    """Have all pauses made, each in a tick of its own."""
+    for _ in range(times):
+        for begin, name, work in calls:
+            call = Call(reactor, name, work)
+            call.asked_ns = time.monotonic_ns()
+            reactor.callLater(0.01, begin, call)
+            await call.finished
+            again(name)
+            await deferLater(reactor, AFTER_SECONDS)
+
+
+def main(reactor_name: str, method: str, times: str) -> None:
+    """Run until all pauses are made."""
+    logging.disable(logging.NOTSET)
+    logging.getLogger().addHandler(logging.NullHandler())
+    reactor = install_reactor(reactor_name)
+    calls: list[tuple[Any, str, Any]] = [
+        (run_kind, kind, maker()) for kind, maker in MAKERS.items() if not kind.startswith("brief")
+    ]
+    sleep = partial(time.sleep, kinds.BLOCKED_SECONDS)
+    calls += [(begin, place, sleep) for place, begin in PLACES.items()]
+
+    def report(seen: Report) -> None:
+        emit("report", **seen._asdict())
+
+    chosen = METHODS[method](reactor, THRESHOLD, report)
+
+    def begin() -> None:
+        chosen.on()
+        emit("ready")
+        conducted = ensureDeferred(conduct(reactor, calls, int(times)))
+        conducted.addErrback(lambda failure: emit("failed", what=failure.getTraceback()))
+        conducted.addBoth(lambda _: chosen.off())
+        conducted.addBoth(lambda _: (emit("done"), reactor.stop()))
+
+    # Not `callWhenRunning`: aiocop wants asyncio's loop to run already.
+    reactor.callLater(0, begin)
+    reactor.run()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
