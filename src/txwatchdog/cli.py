@@ -109,9 +109,23 @@ def _file(_ctx: click.Context, _param: click.Parameter, value: str | None) -> Pa
     if value is None:
         return None
     path = Path(value)
-    if not value or path.is_dir() or not path.absolute().parent.is_dir():
+    if not value or path.is_dir():
+        raise click.BadParameter(f"{value!r} can be no file: give the path of one.")
+    return path
+
+
+def _blackbox(ctx: click.Context, param: click.Parameter, value: str | None) -> Path | None:
+    """Return `value` as the path of a file in a directory that is there.
+
+    The watchdog starts in any case, and would only log that it has no box.
+
+    Raises:
+        click.BadParameter: It can be none.
+    """
+    path = _file(ctx, param, value)
+    if path is not None and not path.absolute().parent.is_dir():
         raise click.BadParameter(
-            f"{value!r} can be no file: give the path of one, in a directory that is there."
+            f"{value!r} can be no file: make its directory: mkdir -p {path.parent}"
         )
     return path
 
@@ -210,7 +224,7 @@ def rules() -> None:
 )
 @click.option(
     "--blackbox",
-    callback=_file,
+    callback=_blackbox,
     metavar="PATH",
     help="A file that tells the next start if this one dies in a pause, and where.",
 )
