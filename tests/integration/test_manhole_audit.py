@@ -169,6 +169,10 @@ def test_who_does_not_get_in(audited: Audited) -> None:
     told = audited.wait(event="key", outcome="refused", line=4)
     assert told["reason"].startswith("it expired at 2020-01-01")
     assert told["role"] == "full"
+    assert ssh("1", options=("-o", "BatchMode=yes", "-c", "aes128-cbc")).returncode == 255
+    reason = "couldn't match all kex parts"
+    told = audited.wait(event="connection", outcome="refused", reason=reason)
+    assert told["client"].startswith("SSH-2.0-OpenSSH")
     transport = paramiko.Transport(("127.0.0.1", audited.service.port))
     try:
         transport.start_client(timeout=PATIENCE)

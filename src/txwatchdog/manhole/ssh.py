@@ -166,7 +166,12 @@ class ServerTransport(StrictTransport):
         return self.is_authenticated
 
     def connectionMade(self) -> None:
-        self.trail = Trail(next(self.manhole.numbers), self.address, self.manhole.strangers)
+        self.trail = Trail(
+            next(self.manhole.numbers),
+            self.address,
+            self.manhole.strangers,
+            lambda: getattr(self, "otherVersionString", b""),
+        )
         # From the first byte: Conch's own timeout begins only when a client asks to log in.
         self._grace = self.manhole.clock.callLater(
             self.manhole.limits.login_grace, self._grace_over
@@ -191,10 +196,7 @@ class ServerTransport(StrictTransport):
         if not self.gotVersion and not _may_be_version(self.buf + data):
             self._not_ssh()
             return
-        spoke = self.gotVersion
         super().dataReceived(data)
-        if self.gotVersion and not spoke:
-            self.trail.speaks(self.otherVersionString)
         self._bytes_since_exchange += len(data)
         if not self.is_authenticated and len(self.buf) > _BUFFERED_BEFORE_LOGIN:
             self.sendDisconnect(DISCONNECT_PROTOCOL_ERROR, b"too large a packet before the login")

@@ -33,10 +33,14 @@ class Trail:
         number: The connection's.
         address: Where it comes from: an IP address, or empty for a Unix socket.
         strangers: Told, at a bounded rate, until someone has logged in.
+        client: Says which program it is, as far as it has told.
     """
 
-    def __init__(self, number: int, address: str, strangers: Strangers) -> None:
+    def __init__(
+        self, number: int, address: str, strangers: Strangers, client: Callable[[], bytes]
+    ) -> None:
         self._strangers = strangers
+        self._client = client
         self._began = time.monotonic()
         self._is_known = False
         self._sessions = 0
@@ -49,11 +53,8 @@ class Trail:
         if self._is_known:
             tell(event, outcome, **fields, **self.fields)
         else:
-            self._strangers.tell(event, outcome, **fields, **self.fields)
-
-    def speaks(self, version: bytes) -> None:
-        """The client has said which program it is."""
-        self.fields["client"] = text_of(version)
+            client = text_of(self._client()) or None
+            self._strangers.tell(event, outcome, **fields, **self.fields, client=client)
 
     def refused(self, reason: str) -> None:
         """The connection is closed before a login, or for a reason of ours after one."""
@@ -73,9 +74,8 @@ class Trail:
     def logged_in(self, operator: Operator) -> None:
         """A key was accepted."""
         self._is_known = True
-        client = self.fields.pop("client", None)  # once is enough
         self.fields.update(operator.fields)
-        self._tell("login", "accepted", client=client)
+        self._tell("login", "accepted", client=text_of(self._client()))
 
     def request_refused(self, what: bytes, reason: str | None = None) -> None:
         """Something is not done here, or not for this key."""
