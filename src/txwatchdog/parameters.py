@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from pathlib import Path
 
 import click
@@ -48,8 +49,10 @@ def file(_ctx: click.Context, _param: click.Parameter, value: str | None) -> Pat
     if value is None:
         return None
     path = Path(value)
-    if not value or path.is_dir() or not path.absolute().parent.is_dir():
+    if not value or path.is_dir():
+        raise click.BadParameter(f"{value!r} can be no file: give the path of one.")
+    if not path.absolute().parent.is_dir():
         raise click.BadParameter(
-            f"{value!r} can be no file: give the path of one, in a directory that is there."
+            f"{value!r} can be no file: make its directory: mkdir -p {shlex.quote(str(path.parent))}"
         )
     return path

@@ -211,6 +211,7 @@ def test_the_job_pauses_by_itself(start: Callable[..., Demo]) -> None:
 def test_the_console_answers_while_a_page_sleeps(start: Callable[..., Demo]) -> None:
     """A new login during a pause sees the frame that sleeps; the pause is one when it ends."""
     demo = start().ready()
+    assert demo.ask("watchdog.running").strip() == "True"
     visit = threading.Thread(target=demo.get, args=("sleep?seconds=15",))
     visit.start()
     stack = until(lambda: "wait_for_approval" in (text := demo.ask("watchdog.stack()")) and text)
