@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.interfaces import IReactorCore
 from twisted.logger import Logger
 
+from txwatchdog.systemd import Notifier
 from txwatchdog.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ class WatchdogService(Service):
         limits: How much of the manhole anyone may have. None: the defaults.
         history: Whether it keeps what is typed, in the keys directory.
         statement_timeout: Seconds after which a statement is interrupted; 0 for never.
+        systemd: Whether systemd is told how the reactor does, if it asks for that: see
+            `txwatchdog.systemd.Notifier`. False for a service that tells it itself.
 
     Raises:
         ValueError: An argument is not one of these. Without a reactor: when it is first wanted.
@@ -72,6 +75,7 @@ class WatchdogService(Service):
         limits: Limits | None = None,
         history: bool = True,
         statement_timeout: float = 30.0,
+        systemd: bool = True,
     ) -> None:
         self._reactor = reactor
         self._threshold = threshold
@@ -87,7 +91,7 @@ class WatchdogService(Service):
         if reactor is not None:
             _ = self.watchdog  # now, so that what is wrong with an argument is said here
         self._manhole: Manhole | None = None
-        self._makers: list[MakePart] = []
+        self._makers: list[MakePart] = [Notifier] if systemd else []
         self._parts: list[Part] = []
         self.problems: list[str] = []
         """What could not be started when the service last was, a sentence each."""
