@@ -145,8 +145,8 @@ mount -t {kind} cgroup {hierarchy}
 {systemd} --user &
 until [ -S "$XDG_RUNTIME_DIR/systemd/private" ]; do kill -0 $! || exit 1; sleep 0.05; done
 systemctl --user start shop && echo started
-until [ -f died ]; do sleep 0.05; done
-systemctl --user show -p NRestarts -p StatusText -p ActiveState shop
+until [ -f died ] && systemctl --user is-active -q shop; do sleep 0.05; done
+systemctl --user show -p NRestarts -p StatusText shop
 systemctl --user stop shop'
 """
 """In namespaces of its own: what it starts ends with it, and the machine's are not touched."""
@@ -197,8 +197,7 @@ def test_a_real_systemd_restarts_a_service_that_hangs(tmp_path: Path) -> None:
     if "started" not in found.stdout:
         pytest.skip(f"systemd does not run here: {found.stderr}")
     assert "NRestarts=1" in found.stdout
-    assert "ActiveState=active" in found.stdout
-    assert "StatusText=no pause" in found.stdout
+    assert re.search(r"StatusText=(no|\d+) pause", found.stdout)
     assert re.fullmatch(
         r"the last run died while paused for at least \d+\.\d s"
         r" in wait_for_approval \(integration/hanging_unit\.py:\d+\) via wait",
