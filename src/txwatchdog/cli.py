@@ -15,6 +15,9 @@ import click
 
 from txwatchdog.errors import WatchdogError
 from txwatchdog.keys_command import keys as keys_command
+from txwatchdog.parameters import directory, seconds_above_zero
+from txwatchdog.run_command import run as run_command
+from txwatchdog.run_command import taken_follow_up
 
 __all__ = ["main"]
 
@@ -54,21 +57,6 @@ def _endpoint(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
     return value
 
 
-def _seconds(_ctx: click.Context, _param: click.Parameter, value: str) -> float:
-    """Return `value` as seconds.
-
-    Raises:
-        click.BadParameter: It is no finite number above zero.
-    """
-    try:
-        seconds = float(value)
-    except ValueError:
-        seconds = math.nan
-    if not (math.isfinite(seconds) and seconds > 0):
-        raise click.BadParameter(f"{value!r} is no threshold: give seconds above 0, such as 0.5.")
-    return seconds
-
-
 def _seconds_or_none(_ctx: click.Context, _param: click.Parameter, value: str) -> float:
     """Return `value` as seconds.
 
@@ -84,21 +72,23 @@ def _seconds_or_none(_ctx: click.Context, _param: click.Parameter, value: str) -
     return seconds
 
 
-def _directory(_ctx: click.Context, _param: click.Parameter, value: str) -> Path:
-    """Return `value` as the path of a directory, which need not exist yet.
+class _Main(click.Group):
+    """The commands; what one of them has prepared to follow runs when click is done.
 
-    Raises:
-        click.BadParameter: Something that is no directory has that name.
+    A program that runs within click would have its exceptions, Ctrl-C among them, taken by it.
     """
-    path = Path(value)
-    if not value or (path.exists() and not path.is_dir()):
-        raise click.BadParameter(
-            f"{value!r} is no directory: give one, which is made if it is missing."
-        )
-    return path
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        try:
+            return super().main(*args, **extra)
+        except SystemExit as over:
+            follow_up = taken_follow_up()
+            if over.code or follow_up is None:
+                raise
+        return follow_up()
 
 
-@click.group(context_settings=_HELP)
+@click.group(context_settings=_HELP, cls=_Main)
 @click.version_option(_version(), prog_name="txwatchdog")
 def main() -> None:
     """See every pause of a Twisted reactor, and who did it.
@@ -109,6 +99,7 @@ def main() -> None:
 
 
 main.add_command(keys_command)
+main.add_command(run_command)
 
 
 @main.command()
@@ -130,7 +121,7 @@ main.add_command(keys_command)
 )
 @click.option(
     "--keys",
-    callback=_directory,
+    callback=directory,
     metavar="DIR",
     default="keys",
     show_default=True,
@@ -139,7 +130,7 @@ main.add_command(keys_command)
 )
 @click.option(
     "--threshold",
-    callback=_seconds,
+    callback=seconds_above_zero,
     metavar="SECONDS",
     default="0.5",
     show_default=True,

@@ -8,6 +8,7 @@ __all__ = [
     "KeysError",
     "ListenError",
     "ManholeError",
+    "ProgramError",
     "WatchdogError",
 ]
 
@@ -34,6 +35,10 @@ class ListenError(ManholeError):
 
 class DemoError(WatchdogError):
     """The demo can't be started as asked."""
+
+
+class ProgramError(WatchdogError):
+    """There is no such program to run, or it is not one that can be watched."""
 
 
 class Interrupted(BaseException):

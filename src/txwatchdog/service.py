@@ -142,11 +142,12 @@ class WatchdogService(Service):
         watchdog, manhole = self.watchdog, self.manhole
         super().startService()
         self.problems.clear()
-        self._try("watchdog", watchdog.start)
         if manhole is not None:
             self._try("manhole", manhole.start)
         for make in self._makers:
             self._try(getattr(make, "__name__", repr(make)), partial(self._add, make))
+        # Last: if the reactor runs already, its tick counts from here, without what we took of it.
+        self._try("watchdog", watchdog.start)
 
     def stopService(self) -> Deferred[None]:
         """Stop everything; called by the services around it.

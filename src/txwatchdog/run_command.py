@@ -1,0 +1,183 @@
+"""The ``txwatchdog run`` command: reads its options, and leaves the running to `txwatchdog.run`.
+
+As `cli`, this only reads options at import.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import click
+from click.core import ParameterSource
+
+from txwatchdog.errors import ProgramError
+from txwatchdog.parameters import directory, seconds_above_zero
+
+__all__ = ["run", "taken_follow_up"]
+
+_ELSEWHERE = ("tcp6", "systemd")
+"""Endpoints that plugins of Twisted's read: loading those could bring the reactor in too early."""
+
+_follow_up: list[Callable[[], None]] = []
+
+
+def taken_follow_up() -> Callable[[], None] | None:
+    """What is to be called once click is done with the command line; it is told only once."""
+    return _follow_up.pop() if _follow_up else None
+
+
+def _endpoint(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
+    """Return `value` if it can be an endpoint.
+
+    Raises:
+        click.BadParameter: It can't.
+    """
+    from twisted.internet.endpoints import serverFromString
+
+    kind, _, rest = value.partition(":")
+    if kind in _ELSEWHERE and rest:
+        return value
+    remedy = "give tcp:PORT:interface=ADDRESS, tcp6:PORT, unix:PATH or systemd:domain=INET:index=0"
+    if kind not in {"tcp", "unix"}:
+        raise click.BadParameter(f"{value!r} is no endpoint: {remedy}.")
+    try:
+        # The reactor is only kept for later; reading the string needs none.
+        endpoint: Any = serverFromString(cast("Any", None), value)
+    except Exception as error:
+        # Each endpoint's parser complains in its own way: ValueError, TypeError, IndexError.
+        raise click.BadParameter(f"{value!r} is no endpoint: {remedy}.") from error
+    if not 0 <= getattr(endpoint, "_port", 0) <= 65535:
+        raise click.BadParameter(f"{value!r} has no valid port: give one from 0 to 65535.")
+    return value
+
+
+def _file(_ctx: click.Context, _param: click.Parameter, value: str | None) -> Path | None:
+    """Return `value` as the path of a file, which need not exist yet.
+
+    Raises:
+        click.BadParameter: A directory has that name.
+    """
+    if value is None:
+        return None
+    if not value or Path(value).is_dir():
+        raise click.BadParameter(f"{value!r} is no file: give the path of one.")
+    return Path(value)
+
+
+@click.command(
+    context_settings={"allow_interspersed_args": False},
+    # click's own would not show how a program's arguments are kept apart from ours.
+    options_metavar="[OPTIONS] --",
+)
+@click.option(
+    "--threshold",
+    envvar="TXWATCHDOG_THRESHOLD",
+    show_envvar=True,
+    callback=seconds_above_zero,
+    metavar="SECONDS",
+    default="0.5",
+    show_default=True,
+    help="How long one turn of the reactor may take before it counts as a pause.",
+)
+@click.option(
+    "--manhole",
+    envvar="TXWATCHDOG_MANHOLE",
+    show_envvar=True,
+    callback=_endpoint,
+    metavar="ENDPOINT",
+    default="tcp:2222:interface=127.0.0.1",
+    show_default=True,
+    help="Where the SSH console listens.",
+)
+@click.option(
+    "--no-manhole",
+    envvar="TXWATCHDOG_NO_MANHOLE",
+    show_envvar=True,
+    is_flag=True,
+    help="No console.",
+)
+@click.option(
+    "--keys",
+    envvar="TXWATCHDOG_KEYS",
+    show_envvar=True,
+    callback=directory,
+    metavar="DIR",
+    default="keys",
+    show_default=True,
+    help="The console's keys: authorized_keys says who gets in (txwatchdog keys authorize).",
+)
+@click.option(
+    "--blackbox",
+    envvar="TXWATCHDOG_BLACKBOX",
+    show_envvar=True,
+    callback=_file,
+    metavar="FILE",
+    help="Tells the next start if this one died while its reactor was paused, and where.",
+)
+@click.option(
+    "--report",
+    envvar="TXWATCHDOG_REPORT",
+    show_envvar=True,
+    callback=_file,
+    metavar="FILE",
+    help="Where an HTML report of all pauses is written at the end.",
+)
+@click.option(
+    "--quiet",
+    envvar="TXWATCHDOG_QUIET",
+    show_envvar=True,
+    is_flag=True,
+    help="Say nothing on stderr, neither at the end nor if something of ours can't be started.",
+)
+@click.argument("program", nargs=-1, type=click.UNPROCESSED, metavar="PROGRAM [ARGS]...")
+@click.pass_context
+def run(
+    ctx: click.Context,
+    *,
+    threshold: float,
+    manhole: str,
+    keys: Path,
+    blackbox: Path | None,
+    report: Path | None,
+    program: tuple[str, ...],
+    no_manhole: bool,
+    quiet: bool,
+) -> None:
+    r"""Run any Twisted program, unchanged, with watchdog and console inside.
+
+    PROGRAM is a script, -m MODULE, or a command that is written in Python, such as twist, twistd,
+    trial, scrapy or daphne. It runs as it would alone, and is watched from when its reactor runs;
+    what of this can't be started is said on stderr, and the program goes on without. At the end
+    three lines there sum up.
+
+    \b
+    txwatchdog run -- twist web --path .
+    txwatchdog run --threshold 0.1 --report pauses.html -- server.py --port 8080
+    txwatchdog run --no-manhole -- -m my_service
+    """
+    from txwatchdog.program import find
+
+    try:
+        found = find(program)
+    except ProgramError as error:
+        raise click.UsageError(f"{error}.", ctx) from error
+    from txwatchdog.run import Options, run_program
+
+    if no_manhole and _is_typed(ctx, "manhole") and not _is_typed(ctx, "no_manhole"):
+        no_manhole = False  # the environment says none, and the command line says where
+    options = Options(
+        threshold=threshold,
+        manhole=None if no_manhole else manhole,
+        keys=keys,
+        blackbox=blackbox,
+        report=report,
+        quiet=quiet,
+    )
+    _follow_up[:] = [partial(run_program, found, options)]
+
+
+def _is_typed(ctx: click.Context, parameter: str) -> bool:
+    return ctx.get_parameter_source(parameter) is ParameterSource.COMMANDLINE
