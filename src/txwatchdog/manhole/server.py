@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from txwatchdog.manhole.binding import address_of, bind, unbind
+from txwatchdog.manhole.binding import address_of, bind, close
 from txwatchdog.manhole.carrier import Carrier, Clock, Connections
 from txwatchdog.manhole.door import Door
 from txwatchdog.manhole.limits import Admission, Limits, Places
@@ -275,8 +275,7 @@ class _Server:
             False if there is no thread, so that all is over already.
         """
         if self._thread is None or self._loop is None:
-            self._listening.close()
-            unbind(self.address)
+            close(self._listening)
             self.address = None
             return False
         self._on_ended = on_ended
@@ -303,8 +302,7 @@ class _Server:
         except BaseException:
             _log.failure("the manhole has failed; the service goes on without it")
         finally:
-            self._listening.close()
-            unbind(self.address)
+            close(self._listening)
             self.address = None
             loop.close()
             with contextlib.suppress(Exception):  # the reactor is gone, so nobody waits either
