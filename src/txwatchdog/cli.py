@@ -15,7 +15,7 @@ import click
 
 from txwatchdog.errors import WatchdogError
 from txwatchdog.keys_command import keys as keys_command
-from txwatchdog.parameters import directory, seconds_above_zero
+from txwatchdog.parameters import directory, file, seconds_above_zero
 from txwatchdog.run_command import run as run_command
 from txwatchdog.run_command import taken_follow_up
 
@@ -32,12 +32,14 @@ def _version() -> str:
         return "(not installed: run from its source tree)"
 
 
-def _endpoint(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
-    """Return `value` if Twisted can read it as a TCP endpoint.
+def _endpoint(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+    """Return `value` if Twisted can read it as a TCP endpoint, or if there is none.
 
     Raises:
         click.BadParameter: It can't, or its port does not exist.
     """
+    if value is None:
+        return None
     from twisted.internet.endpoints import TCP4ServerEndpoint, serverFromString
 
     remedy = (
@@ -103,6 +105,29 @@ main.add_command(run_command)
 
 
 @main.command()
+def dashboard() -> None:
+    """Print a Grafana dashboard of the metrics, as JSON to import there.
+
+    It asks which Prometheus it is to read.
+    """
+    from txwatchdog import monitoring
+
+    click.echo(monitoring.dashboard(), nl=False)
+
+
+@main.command()
+def rules() -> None:
+    """Print alert rules on the metrics, as a file for Prometheus' rule_files.
+
+    A pause under way, much time spent in pauses, a busy reactor, a machine that starves it, and a
+    watchdog that was stopped.
+    """
+    from txwatchdog import monitoring
+
+    click.echo(monitoring.rules(), nl=False)
+
+
+@main.command()
 @click.option(
     "--manhole",
     callback=_endpoint,
@@ -118,6 +143,12 @@ main.add_command(run_command)
     default="tcp:8080:interface=127.0.0.1",
     show_default=True,
     help="Where the service's pages are served.",
+)
+@click.option(
+    "--metrics",
+    callback=_endpoint,
+    metavar="ENDPOINT",
+    help="Where metrics for Prometheus are served; nowhere by default. Needs the extra metrics.",
 )
 @click.option(
     "--keys",
@@ -152,14 +183,29 @@ main.add_command(run_command)
     help="Keep what is typed in the console, for each key in a file of its own in the keys "
     "directory.",
 )
+@click.option(
+    "--blackbox",
+    callback=file,
+    metavar="PATH",
+    help="A file that tells the next start if this one dies in a pause, and where.",
+)
+@click.option(
+    "--audit",
+    callback=file,
+    metavar="FILE",
+    help="Write who did what in the console to this file, a line of JSON each.",
+)
 def demo(
+    *,
     manhole: str,
     http: str,
+    metrics: str | None,
     keys: Path,
     threshold: float,
     statement_timeout: float,
-    *,
     history: bool,
+    blackbox: Path | None,
+    audit: Path | None,
 ) -> None:
     """Run a service that pauses on purpose, watched, with a console.
 
@@ -178,10 +224,13 @@ def demo(
             Options(
                 manhole=manhole,
                 http=http,
+                metrics=metrics,
                 keys=keys,
                 threshold=threshold,
                 statement_timeout=statement_timeout,
                 history=history,
+                blackbox=blackbox,
+                audit=audit,
             )
         )
     except KeyboardInterrupt:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 __all__ = [
+    "AuditError",
     "DemoError",
+    "ExtraMissingError",
     "Interrupted",
     "KeysError",
     "ListenError",
@@ -29,8 +31,12 @@ class KeysError(ManholeError):
     """A key file is missing, unsafe or unreadable."""
 
 
-class ListenError(ManholeError):
-    """The manhole's endpoint can't be listened on."""
+class AuditError(ManholeError):
+    """The audit trail's file can't be written."""
+
+
+class ListenError(WatchdogError):
+    """An endpoint, the manhole's or the metrics', can't be listened on."""
 
 
 class DemoError(WatchdogError):
@@ -39,6 +45,10 @@ class DemoError(WatchdogError):
 
 class ProgramError(WatchdogError):
     """There is no such program to run, or it is not one that can be watched."""
+
+
+class ExtraMissingError(WatchdogError, ImportError):
+    """A package is not installed that one of the extras brings."""
 
 
 class Interrupted(BaseException):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-__all__ = ["directory", "seconds_above_zero"]
+__all__ = ["directory", "file", "seconds_above_zero"]
 
 
 def seconds_above_zero(_ctx: click.Context, _param: click.Parameter, value: str) -> float:
@@ -35,5 +35,21 @@ def directory(_ctx: click.Context, _param: click.Parameter, value: str) -> Path:
     if not value or (path.exists() and not path.is_dir()):
         raise click.BadParameter(
             f"{value!r} is no directory: give one, which is made if it is missing."
+        )
+    return path
+
+
+def file(_ctx: click.Context, _param: click.Parameter, value: str | None) -> Path | None:
+    """Return `value` as the path of a file, which need not exist yet.
+
+    Raises:
+        click.BadParameter: It can be none.
+    """
+    if value is None:
+        return None
+    path = Path(value)
+    if not value or path.is_dir() or not path.absolute().parent.is_dir():
+        raise click.BadParameter(
+            f"{value!r} can be no file: give the path of one, in a directory that is there."
         )
     return path

@@ -37,7 +37,7 @@ class Tick:
             0 while the reactor waits. No two ticks share a value, so it is a tick's identity.
         limit_ns: a tick that took longer is handed to `over`. Written by whoever sets the
             threshold.
-        busy_ns: all ticks' durations, summed.
+        busy_ns: all ticks' durations, summed; a tick's is added once it is not under way any more.
         buckets: `buckets[n]` counts the ticks that took at least 2**(n-1) and less than 2**n ns.
         over: called in the reactor's thread, with a tick's beginning and duration in ns, when
             it has ended and was longer than the limit; before `busy_since_ns` changes.
@@ -77,11 +77,12 @@ def watched(wait: Callable[..., T], tick: Tick) -> Callable[..., T]:
         since = tick.busy_since_ns
         if since:
             took = now() - since
-            tick.busy_ns += took
             buckets[took.bit_length()] += 1
             if took > tick.limit_ns:
                 tick.ended(since, took)
+            # In this order: who reads both in another thread never has this tick's time twice.
             tick.busy_since_ns = 0
+            tick.busy_ns += took
         try:
             return wait(*args, **kwargs)
         finally:

@@ -42,6 +42,8 @@ class Options:
         threshold: Seconds; a tick that lasts longer is a pause.
         manhole: The console's endpoint; None for none.
         keys: Its keys.
+        metrics: Where metrics are served; None for nowhere.
+        audit: Where it is kept who did what in the console; None for nowhere but the log.
         blackbox: The black box's file; None for none.
         report: Where the report is written at the end; None for none.
         quiet: Whether nothing is said on stderr.
@@ -50,6 +52,8 @@ class Options:
     threshold: float = 0.5
     manhole: str | None = "tcp:2222:interface=127.0.0.1"
     keys: Path = Path("keys")
+    metrics: str | None = None
+    audit: Path | None = None
     blackbox: Path | None = None
     report: Path | None = None
     quiet: bool = False
@@ -83,6 +87,7 @@ class Run:
         # Absolute now: a program that daemonises changes its directory.
         self._report = options.report and options.report.absolute()
         self._keys = options.keys.absolute()
+        self._audit = options.audit and options.audit.absolute()
         self._blackbox = options.blackbox and options.blackbox.absolute()
         self._voice = _Voice(sys.stderr if stderr is None else stderr, quiet=options.quiet)
         # The process that speaks at the end: the one in which the reactor ran, which may have been
@@ -97,7 +102,7 @@ class Run:
         # First, so that it is called last.
         atexit.register(self._end)
         with contextlib.suppress(Exception):  # it is imported again when wanted, and told then
-            _warm_up(manhole=self._options.manhole is not None)
+            _warm_up(self._options)
         if _REACTOR in sys.modules:  # someone was before us: a sitecustomize, for one
             self._installed(sys.modules[_REACTOR])
             return
@@ -133,6 +138,8 @@ class Run:
                 blackbox=self._blackbox,
                 manhole=options.manhole,
                 keys=self._keys,
+                audit=self._audit,
+                metrics=options.metrics,
                 namespace=names,
             )
             service.startService()
@@ -158,12 +165,11 @@ class Run:
     def _last_words(self) -> Sequence[str]:
         service, before = self._service, self._before
         if service is None or before is None:
-            missing = f", so {self._report} was not written" if self._report else ""
-            return [
-                f"{self._name} never ran its reactor, if it has one: nothing was watched{missing}"
-            ]
+            missing = f", and {self._report} not written" if self._report else ""
+            return [f"{self._name} never ran its reactor, so nothing was watched{missing}"]
         service.stopService()
         watchdog = service.watchdog
+        watchdog.stop()  # the service may wait for others, where the reactor ended otherwise
         after = watchdog.activity()
         return summary(
             watchdog.stats(),
@@ -261,9 +267,14 @@ def _is_service(kind: type) -> bool:
     return issubclass(kind, Service)
 
 
-def _warm_up(*, manhole: bool) -> None:
-    """Import what will be wanted, so that the program's reactor is not held up by it."""
+def _warm_up(options: Options) -> None:
+    """Import what will be wanted, so that the program's reactor is not held up by it.
+
+    None of it imports the reactor.
+    """
     import txwatchdog.service
 
-    if manhole:
-        import txwatchdog.manhole.keyring  # noqa: F401 - neither of these imports the reactor
+    if options.manhole is not None:
+        import txwatchdog.manhole.keyring
+    if options.metrics is not None:
+        import txwatchdog.metrics  # noqa: F401

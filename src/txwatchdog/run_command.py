@@ -14,7 +14,7 @@ import click
 from click.core import ParameterSource
 
 from txwatchdog.errors import ProgramError
-from txwatchdog.parameters import directory, seconds_above_zero
+from txwatchdog.parameters import directory, file, seconds_above_zero
 
 __all__ = ["run", "taken_follow_up"]
 
@@ -29,12 +29,14 @@ def taken_follow_up() -> Callable[[], None] | None:
     return _follow_up.pop() if _follow_up else None
 
 
-def _endpoint(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
-    """Return `value` if it can be an endpoint.
+def _endpoint(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+    """Return `value` if it can be an endpoint, or if there is none.
 
     Raises:
         click.BadParameter: It can't.
     """
+    if value is None:
+        return None
     from twisted.internet.endpoints import serverFromString
 
     kind, _, rest = value.partition(":")
@@ -52,19 +54,6 @@ def _endpoint(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
     if not 0 <= getattr(endpoint, "_port", 0) <= 65535:
         raise click.BadParameter(f"{value!r} has no valid port: give one from 0 to 65535.")
     return value
-
-
-def _file(_ctx: click.Context, _param: click.Parameter, value: str | None) -> Path | None:
-    """Return `value` as the path of a file, which need not exist yet.
-
-    Raises:
-        click.BadParameter: A directory has that name.
-    """
-    if value is None:
-        return None
-    if not value or Path(value).is_dir():
-        raise click.BadParameter(f"{value!r} is no file: give the path of one.")
-    return Path(value)
 
 
 @click.command(
@@ -110,10 +99,26 @@ def _file(_ctx: click.Context, _param: click.Parameter, value: str | None) -> Pa
     help="The console's keys: authorized_keys says who gets in (txwatchdog keys authorize).",
 )
 @click.option(
+    "--metrics",
+    envvar="TXWATCHDOG_METRICS",
+    show_envvar=True,
+    callback=_endpoint,
+    metavar="ENDPOINT",
+    help="Where metrics for Prometheus are served; nowhere by default. Needs the extra metrics.",
+)
+@click.option(
+    "--audit",
+    envvar="TXWATCHDOG_AUDIT",
+    show_envvar=True,
+    callback=file,
+    metavar="FILE",
+    help="Write who did what in the console to this file, a line of JSON each.",
+)
+@click.option(
     "--blackbox",
     envvar="TXWATCHDOG_BLACKBOX",
     show_envvar=True,
-    callback=_file,
+    callback=file,
     metavar="FILE",
     help="Tells the next start if this one died while its reactor was paused, and where.",
 )
@@ -121,7 +126,7 @@ def _file(_ctx: click.Context, _param: click.Parameter, value: str | None) -> Pa
     "--report",
     envvar="TXWATCHDOG_REPORT",
     show_envvar=True,
-    callback=_file,
+    callback=file,
     metavar="FILE",
     help="Where an HTML report of all pauses is written at the end.",
 )
@@ -140,6 +145,8 @@ def run(
     threshold: float,
     manhole: str,
     keys: Path,
+    metrics: str | None,
+    audit: Path | None,
     blackbox: Path | None,
     report: Path | None,
     program: tuple[str, ...],
@@ -172,6 +179,8 @@ def run(
         threshold=threshold,
         manhole=None if no_manhole else manhole,
         keys=keys,
+        metrics=metrics,
+        audit=audit,
         blackbox=blackbox,
         report=report,
         quiet=quiet,

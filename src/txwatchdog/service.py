@@ -54,6 +54,9 @@ class WatchdogService(Service):
         limits: How much of the manhole anyone may have. None: the defaults.
         history: Whether it keeps what is typed, in the keys directory.
         statement_timeout: Seconds after which a statement is interrupted; 0 for never.
+        audit: A file in which who did what in the manhole is kept. None: only in the log.
+        metrics: The endpoint at which metrics for Prometheus are served, as `manhole`'s. None:
+            nowhere. Needs the extra `metrics`.
         systemd: Whether systemd is told how the reactor does, if it asks for that: see
             `txwatchdog.systemd.Notifier`. False for a service that tells it itself.
 
@@ -75,6 +78,8 @@ class WatchdogService(Service):
         limits: Limits | None = None,
         history: bool = True,
         statement_timeout: float = 30.0,
+        audit: str | os.PathLike[str] | None = None,
+        metrics: str | None = None,
         systemd: bool = True,
     ) -> None:
         self._reactor = reactor
@@ -87,11 +92,14 @@ class WatchdogService(Service):
         self._limits = limits
         self._history = history
         self._statement_timeout = statement_timeout
+        self._audit = None if audit is None else os.path.abspath(audit)  # noqa: PTH100 - likewise
         self._watchdog: Watchdog | None = None
         if reactor is not None:
             _ = self.watchdog  # now, so that what is wrong with an argument is said here
         self._manhole: Manhole | None = None
         self._makers: list[MakePart] = [Notifier] if systemd else []
+        if metrics is not None:
+            self.plug(_serving(metrics))
         self._parts: list[Part] = []
         self.problems: list[str] = []
         """What could not be started when the service last was, a sentence each."""
@@ -121,6 +129,7 @@ class WatchdogService(Service):
                 limits=self._limits,
                 history=self._history,
                 statement_timeout=self._statement_timeout,
+                audit=self._audit,
             )
         return self._manhole
 
@@ -191,3 +200,12 @@ class WatchdogService(Service):
         if root is not self:
             names["service"] = root
         return {**names, **self._namespace}
+
+
+def _serving(endpoint: str) -> MakePart:
+    def metrics(watchdog: Watchdog) -> Part:
+        from txwatchdog.metrics import MetricsServer  # which brings prometheus-client
+
+        return MetricsServer(watchdog, endpoint)
+
+    return metrics

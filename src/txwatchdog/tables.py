@@ -50,10 +50,15 @@ def top_text(top: Top, width: int = WIDTH, *, colour: bool = False) -> str:
     """
     if not top.pauses:
         return "no pause yet"
-    summary = f"{top.pauses} pauses, {top.paused_seconds:.3f} s in all"
+    summary = (
+        f"{top.pauses} pause{'s' if top.pauses > 1 else ''}, {top.paused_seconds:.3f} s in all"
+    )
+    nobodys = [f"{n} {cause}, {secs:.3f} s" for cause, (n, secs) in top.unblamed.items() if n]
+    if nobodys:
+        summary += f"; no function's fault: {'; '.join(nobodys)}"
     if top.hidden:
         summary += f"; {top.hidden} more rows, top({len(top) + top.hidden}) shows all"
-    return f"{_text(top_table(top), width, colour=colour)}\n{summary}"
+    return f"{_text(top_table(top), width, colour=colour)}\n{summary}" if top.rows else summary
 
 
 def pauses_text(pauses: Sequence[Pause], width: int = WIDTH, *, colour: bool = False) -> str:

@@ -8,6 +8,7 @@ as `python lifecycle.py REACTOR main NAME` for those of which each needs a proce
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import math
 import random
@@ -18,6 +19,7 @@ import time
 import traceback
 from collections.abc import Awaitable, Callable
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeAlias, cast
 
 from support import emit, install_reactor, patiently
@@ -76,6 +78,15 @@ def delayed_calls_of(reactor: Any) -> list[str]:
     return [str(call) for call in reactor.getDelayedCalls() if "txwatchdog" in str(call)]
 
 
+def open_files() -> list[str]:
+    """What this process's descriptors lead to."""
+    links = []
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):  # that of the listing itself is gone
+            links.append(str(descriptor.readlink()))
+    return sorted(links)
+
+
 class Traces:
     """What is in the process before a watchdog comes; nothing else may be there after it went.
 
@@ -83,7 +94,7 @@ class Traces:
         reactor: the reactor.
     """
 
-    SIGNALS = (signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF)
+    SIGNALS = (signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF, signal.SIGURG)
     TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 
     def __init__(self, reactor: Any) -> None:
@@ -97,6 +108,8 @@ class Traces:
             "delayed calls": delayed_calls_of(self._reactor),
             "handlers": [signal.getsignal(number) for number in self.SIGNALS],
             "timers": [signal.getitimer(timer)[0] > 0 for timer in self.TIMERS],
+            "collector": len(gc.callbacks),
+            "files of proc": [link for link in open_files() if link.startswith("/proc/")],
             "threads": [t.name for t in threading.enumerate() if t.name == "txwatchdog"],
         }
 
@@ -608,6 +621,8 @@ async def original_method(service: Service, clock: str, *, sees_sleep: bool) -> 
     await service.paused(doze)
     await service.turn()
     assert len(pauses_in("doze", watchdog)) == sees_sleep
+    status = watchdog.status()
+    assert min(status.wakes, status.samples, status.cpu_seconds) > 0, status
     watchdog.stop()
     service.traces.assert_none()
 

@@ -81,10 +81,22 @@ def test_options_reach_the_demo(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     """What is given on the command line is what the demo is run with."""
     given: list[serve.Options] = []
     monkeypatch.setattr(serve, "run_demo", given.append)
+    box = tmp_path / "box"
     words = ["--http", "tcp:1", "--manhole", "tcp:2", "--keys", str(tmp_path), "--threshold", "0.2"]
-    result = CliRunner().invoke(cli.main, ["demo", *words])
+    result = CliRunner().invoke(cli.main, ["demo", *words, "--blackbox", str(box)])
     assert result.exit_code == 0
-    assert given == [serve.Options(manhole="tcp:2", http="tcp:1", keys=tmp_path, threshold=0.2)]
+    assert given == [
+        serve.Options(manhole="tcp:2", http="tcp:1", keys=tmp_path, threshold=0.2, blackbox=box)
+    ]
+
+
+@pytest.mark.parametrize("name", ["", ".", "nowhere/box"])
+def test_a_black_box_must_be_a_file(tmp_path: Path, name: str) -> None:
+    """A path at which no file can be is a usage error that names it."""
+    value = str(tmp_path / name) if name else ""
+    result = CliRunner().invoke(cli.main, ["demo", "--blackbox", value])
+    assert result.exit_code == 2
+    assert "can be no file" in result.output
 
 
 def test_an_error_of_ours_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,7 +58,7 @@ def test_what_conch_raises_ends_one_connection() -> None:
     clock: Any = Clock()
     lines: list[str] = []
     strangers = Strangers(clock)
-    strangers.turned_away = lambda peer, reason: lines.append(f"{peer}: {reason}")  # type: ignore[method-assign]
+    strangers.turned_away = lambda address, reason: lines.append(f"{address}: {reason}")  # type: ignore[method-assign]
     loop: Any = None
     carrier = Carrier(_Carried, loop, Connections(), strangers)  # type: ignore[arg-type]
     transport: Any = _Transport()

@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prompt_toolkit.keys import Keys
 
+from txwatchdog.binding import address_of, bind, close
 from txwatchdog.errors import ListenError
-from txwatchdog.manhole.binding import bind, close
 from txwatchdog.manhole.console import is_complete
 from txwatchdog.manhole.display import lay_out
 from txwatchdog.manhole.evaluate import Errand, Interpreter, Outcome
@@ -311,8 +311,9 @@ def test_a_socket_file_is_its_owners_and_replaced_when_stale(tmp_path: Path) -> 
         assert path.stat().st_mode & 0o777 == 0o600
         with pytest.raises(ListenError, match="already in use"):
             bind(endpoint)
-        close(listening)
-        close(listening)
+        address = address_of(listening)
+        close(listening, address)
+        close(listening, address)
     assert not path.exists()
     bind(f"{endpoint}:mode=660").close()
     assert path.stat().st_mode & 0o777 == 0o660

@@ -65,6 +65,7 @@ class Outcome:
         shown: The value to be shown, if it gave one and it has not been shown yet.
         waits: The statement, if it waits for something; it is to be concluded when that has ended.
         interrupted: Whether what it raised is that it was interrupted.
+        raised: The name of the type of what it raised.
     """
 
     traceback: traceback.TracebackException | None = None
@@ -73,6 +74,7 @@ class Outcome:
     shown: Node | Drawn | None = None
     waits: Statement | None = None
     interrupted: bool = False
+    raised: str | None = None
 
     @property
     def stops(self) -> bool:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from txwatchdog.auditlog import tell
 from txwatchdog.manhole.spool import STDERR
+from txwatchdog.manhole.trail import text_of
 from txwatchdog.manhole.verbs.lines import verb_line
 from txwatchdog.manhole.verbs.run import USAGE, Verbs, not_allowed, what_is_allowed
 
@@ -49,5 +51,7 @@ async def run_restricted(channel: SessionChannel, command: bytes | None, watchdo
         if line is not None:
             return await verbs.run(line)
         complaint = not_allowed("Python", operator.role)
+        reason = f"the role {operator.role} does not allow Python"
+        tell("statement", "refused", what=text_of(command), reason=reason, status=USAGE)
     channel.outlet.write(complaint + "\n", STDERR)
     return USAGE

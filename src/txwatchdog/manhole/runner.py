@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import evolve, frozen
 
+from txwatchdog.auditlog import tell
 from txwatchdog.interrupting import asking
 from txwatchdog.manhole.evaluate import Errand, Interpreter, Outcome, trace
 from txwatchdog.manhole.grip import Grip
@@ -22,13 +23,14 @@ from txwatchdog.manhole.output import Capture, routed
 from txwatchdog.manhole.roles import FULL
 from txwatchdog.manhole.spool import STDERR
 from txwatchdog.manhole.statement import Statement
+from txwatchdog.manhole.trail import text_of
 from txwatchdog.manhole.values import Node
 from txwatchdog.manhole.verbs.lines import is_file_copy, verb_line
 from txwatchdog.manhole.worker import in_worker
 from txwatchdog.operators import tidy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from txwatchdog.manhole.evaluate import Drawn, Step
     from txwatchdog.manhole.history import HistoryFile
@@ -53,10 +55,25 @@ class Ending:
         status: The exit status: 0, 1 if it raised, what ``exit()`` was given, 130 if given up or
             interrupted by the operator.
         leaves: Whether it asked to end the session.
+        raised: The name of the type of what it raised.
     """
 
     status: int = 0
     leaves: bool = False
+    raised: str | None = None
+
+    @property
+    def outcome(self) -> str:
+        """The same in a word, for the audit trail."""
+        if self.leaves:
+            return "left"
+        if self.status == INTERRUPTED:
+            return "interrupted"
+        return "raised" if self.status else "done"
+
+
+async def nothing_to_settle() -> None:
+    """Stands where the audit trail has no file to be waited for."""
 
 
 class Runner:
@@ -67,6 +84,7 @@ class Runner:
         namespace: What the operator begins with.
         channel: The session's.
         statement_timeout: Seconds that a statement may take in the reactor's thread; 0: any.
+        settle: Waits until what was told of an input stands in the audit trail.
 
     Raises:
         PermissionError: The operator's role does not allow Python.
@@ -78,12 +96,14 @@ class Runner:
         namespace: Mapping[str, Any],
         channel: SessionChannel,
         statement_timeout: float = 0.0,
+        settle: Callable[[], Awaitable[None]] = nothing_to_settle,
     ) -> None:
         if channel.operator.role != FULL:
             # Whoever comes here has been sent the wrong way; it must not be a way in.
             raise PermissionError(f"the role {channel.operator.role} does not allow Python")
         self.watchdog = watchdog
         self._timeout = statement_timeout
+        self._settle = settle
         self._reactor = watchdog.reactor
         self._channel = channel
         self._interrupted = asyncio.Event()
@@ -105,10 +125,25 @@ class Runner:
             How it ended; its output and its traceback have been written.
         """
         self._channel.is_working = True
+        # Before it runs: it may end the process.
+        tell("statement", "begun", what=source)
+        began = time.monotonic()
+        ending: Ending | None = None
         try:
-            return await self._run(source)
+            await self._settle()
+            ending = await self._run(source)
         finally:
             self._channel.is_working = False
+            seconds = time.monotonic() - began
+            if ending is None:
+                tell("statement", "abandoned", what=source, seconds=seconds)
+            else:
+                status, raised = ending.status, ending.raised
+                tell(
+                    "statement", ending.outcome,
+                    what=source, status=status, seconds=seconds, raised=raised,
+                )  # fmt: skip
+        return ending
 
     async def _run(self, source: str) -> Ending:
         self._interrupted.clear()
@@ -118,7 +153,7 @@ class Runner:
             with routed(Capture(self.outlet, lambda _value: None)):
                 steps = self.interpreter.read(source)
         except Exception as error:
-            return self._tell(Outcome(traceback=trace(error)))
+            return self._tell(Outcome(traceback=trace(error), raised=type(error).__name__))
         for step in steps:
             if self._interrupted.is_set():
                 self.outlet.write("interrupted\n", STDERR)
@@ -322,7 +357,7 @@ class Runner:
             return None
         error = text.exception()
         if error is not None:
-            return Outcome(traceback=trace(error))
+            return Outcome(traceback=trace(error), raised=type(error).__name__)
         self.outlet.write(text.result() + "\n")
         return Outcome()
 
@@ -333,7 +368,8 @@ class Runner:
             except Exception as error:
                 text = f"a traceback that cannot be shown: {error!r}\n"
             self.outlet.write(text, STDERR)
-            return Ending(INTERRUPTED if outcome.interrupted else 1)
+            status = INTERRUPTED if outcome.interrupted else 1
+            return Ending(status, raised=outcome.raised)
         if outcome.message:
             self.outlet.write(outcome.message + "\n", STDERR)
         return Ending(outcome.status or 0, leaves=True)
@@ -347,6 +383,7 @@ async def run_session(
     *,
     history: HistoryFile | None = None,
     statement_timeout: float = 0.0,
+    settle: Callable[[], Awaitable[None]] = nothing_to_settle,
 ) -> int:
     """Be one session, from its first byte to its last.
 
@@ -357,6 +394,7 @@ async def run_session(
         namespace: What the operator begins with.
         statement_timeout: Seconds that a statement may take in the reactor's thread; 0: any.
         history: Where a console's inputs are kept; None: not beyond the session.
+        settle: As for a `Runner`.
 
     Returns:
         The exit status for the client.
@@ -366,7 +404,7 @@ async def run_session(
         from txwatchdog.manhole.restricted import run_restricted
 
         return await run_restricted(channel, command, watchdog)
-    runner = Runner(watchdog, namespace, channel, statement_timeout)
+    runner = Runner(watchdog, namespace, channel, statement_timeout, settle)
     channel.on_interrupt = runner.interrupt
     session = asyncio.current_task()
     assert session is not None
@@ -383,6 +421,7 @@ async def run_session(
         return 1
     if command is not None and is_file_copy(source):
         runner.outlet.write("no files are copied here: this is a Python console\n", STDERR)
+        tell("statement", "refused", what=source, reason="no files are copied here", status=2)
         return 2
     line = None if command is None else verb_line(source)
     if line is not None:
@@ -416,7 +455,9 @@ async def read_script(channel: SessionChannel, outlet: Outlet) -> str | None:
     channel.listen(on_input, complete.set)
     await complete.wait()
     if len(data) > _SCRIPT_LIMIT:
-        outlet.write(f"the script is longer than {_SCRIPT_LIMIT} bytes\n", STDERR)
+        reason = f"the script is longer than {_SCRIPT_LIMIT} bytes"
+        outlet.write(f"{reason}\n", STDERR)
+        tell("statement", "refused", what=text_of(bytes(data)), reason=reason, status=1)
         return None
     return _decode(bytes(data), outlet)
 
@@ -426,6 +467,7 @@ def _decode(source: bytes, outlet: Outlet) -> str | None:
         return source.decode("utf-8")
     except UnicodeDecodeError as error:
         outlet.write(f"the source is not UTF-8: {error}\n", STDERR)
+        tell("statement", "refused", what=text_of(source), reason="it is not UTF-8", status=1)
         return None
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import functools
 import math
 import threading
 from pathlib import Path
@@ -17,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from txwatchdog.manhole.binding import address_of, bind, close
+from txwatchdog.binding import address_of, bind, close
+from txwatchdog.manhole.auditfile import AuditFile
 from txwatchdog.manhole.carrier import Carrier, Clock, Connections
 from txwatchdog.manhole.door import Door
 from txwatchdog.manhole.limits import Admission, Limits, Places
@@ -61,6 +63,8 @@ class Manhole:
             in a file of its own (mode 0600, 1000 inputs or 1 MiB) in ``history`` in `keys`.
         statement_timeout: Seconds after which a statement that runs in the reactor's thread is
             interrupted; 0 for never.
+        audit: A file to which the audit trail (``txwatchdog.audit``) is written, too, an event a
+            line, as JSON; made with mode 0600 if it is missing.
 
     Raises:
         ValueError: `statement_timeout` is no number of seconds.
@@ -76,6 +80,7 @@ class Manhole:
         *,
         history: bool = True,
         statement_timeout: float = 30.0,
+        audit: str | os.PathLike[str] | None = None,
     ) -> None:
         if not (math.isfinite(statement_timeout) and statement_timeout >= 0):
             raise ValueError(
@@ -90,6 +95,7 @@ class Manhole:
         self._namespace = dict(namespace or {})
         self._limits = limits or Limits()
         self._history = self._keys if history else None
+        self._audit = None if audit is None else Path(audit).absolute()
         self._server: _Server | None = None
         self._ending: _Server | None = None
         self._withdraw_launch: Callable[[], None] = _nothing
@@ -109,6 +115,7 @@ class Manhole:
         Raises:
             KeysError: The host key or ``authorized_keys`` is missing, unsafe or unreadable.
             ListenError: The endpoint can't be listened on.
+            AuditError: The audit trail's file can't be written to.
         """
         if self._server is not None:
             return
@@ -119,7 +126,15 @@ class Manhole:
 
         keyring = Keyring(self._keys)
         host_key = keyring.load()
-        listening = bind(self._endpoint)
+        audit = None if self._audit is None else AuditFile(self._audit)
+        if audit is not None:
+            audit.open()
+        try:
+            listening = bind(self._endpoint)
+        except BaseException:
+            if audit is not None:
+                audit.close()
+            raise
         server = self._server = _Server(
             self._watchdog,
             listening,
@@ -129,6 +144,7 @@ class Manhole:
             limits=self._limits,
             history=self._history,
             statement_timeout=self._statement_timeout,
+            audit=audit,
         )
         self._shutdown_trigger = self._reactor.addSystemEventTrigger(
             "before", "shutdown", self._shut_down
@@ -213,6 +229,7 @@ class _Server:
         limits: How much anyone may have.
         history: The keys directory, in which inputs are kept; None: they are not.
         statement_timeout: For their statements.
+        audit: The audit trail's file, which is open; None: there is none.
     """
 
     def __init__(
@@ -226,6 +243,7 @@ class _Server:
         limits: Limits,
         history: Path | None,
         statement_timeout: float,
+        audit: AuditFile | None,
     ) -> None:
         self._watchdog = watchdog
         self._reactor = watchdog.reactor
@@ -236,6 +254,7 @@ class _Server:
         self._limits = limits
         self._history = history
         self._statement_timeout = statement_timeout
+        self._audit = audit
         self.address: IAddress | None = address_of(listening)
         self.waiting: list[Deferred[None]] = []
         """To be fired at the end; only the reactor's thread touches it."""
@@ -256,6 +275,8 @@ class _Server:
                 target=self._run, args=(loop,), name="txwatchdog-manhole", daemon=True
             )
             try:
+                if self._audit is not None:
+                    self._audit.begin()
                 thread.start()
             except BaseException:
                 loop.close()
@@ -275,7 +296,8 @@ class _Server:
             False if there is no thread, so that all is over already.
         """
         if self._thread is None or self._loop is None:
-            close(self._listening)
+            self._close_audit()
+            close(self._listening, self.address)
             self.address = None
             return False
         self._on_ended = on_ended
@@ -302,32 +324,42 @@ class _Server:
         except BaseException:
             _log.failure("the manhole has failed; the service goes on without it")
         finally:
-            close(self._listening)
+            close(self._listening, self.address)
             self.address = None
             loop.close()
+            self._close_audit()
             with contextlib.suppress(Exception):  # the reactor is gone, so nobody waits either
                 contextvars.Context().run(self._reactor.callFromThread, self._on_ended, self)
+
+    def _close_audit(self) -> None:
+        """All has been told. In the manhole's thread, or the reactor's if there is none."""
+        if self._audit is not None:
+            self._audit.close()
 
     async def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
         """Accept connections until told to end, then see all of them off."""
         from txwatchdog.manhole.history import HistoryFile, history_path
-        from txwatchdog.manhole.runner import run_session
+        from txwatchdog.manhole.runner import nothing_to_settle, run_session
         from txwatchdog.manhole.session import Connection
         from txwatchdog.manhole.ssh import Factory
+        from txwatchdog.manhole.trail import recorded
 
         def begin(channel: SessionChannel, command: bytes | None) -> Coroutine[Any, Any, int]:
             kept = self._history
             history = None
             if kept is not None:
                 history = HistoryFile(history_path(kept, channel.operator.fingerprint))
-            return run_session(
+            run = functools.partial(
+                run_session,
                 channel,
                 command,
                 self._watchdog,
                 self._namespace,
                 history=history,
                 statement_timeout=self._statement_timeout,
+                settle=nothing_to_settle if self._audit is None else self._audit.written,
             )
+            return recorded(channel, command, run)
 
         clock = Clock(loop)
         strangers = Strangers(clock)
@@ -360,6 +392,7 @@ class _Server:
             task.cancel()
         if others:
             await asyncio.wait(others, timeout=_FAREWELL)
+        strangers.flush()
 
 
 def _report(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import types
 from typing import TYPE_CHECKING, Any
 
+from txwatchdog.auditlog import asked_by, asker
 from txwatchdog.errors import Interrupted
 from txwatchdog.manhole.evaluate import Drawn, Outcome, left, trace
 from txwatchdog.manhole.output import Capture, Turn
@@ -55,6 +56,7 @@ class Statement:
         self._outlet = outlet
         self._whole = whole
         self._reactor = reactor
+        self._asker = asker.get()
         self._given: tuple[object] | None = None  # the value of an expression
         self._is_given_awaited = False
         self._error: BaseException | None = None  # what was waited for raised it
@@ -97,7 +99,7 @@ class Statement:
     def _go_on(self, act: Callable[[], None]) -> Outcome:
         assert self._turn is not None
         try:
-            with self._turn.entered():
+            with self._turn.entered(), asked_by(self._asker):
                 act()
                 outcome = self._outcome()
         except BaseException as error:
@@ -156,6 +158,7 @@ class Statement:
         return Outcome(
             traceback=trace(error, step.code.co_filename, step.node.lineno),
             interrupted=isinstance(error, (KeyboardInterrupt, Interrupted)),
+            raised=type(error).__name__,
         )
 
     def _display(self, value: object) -> None:

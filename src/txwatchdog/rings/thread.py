@@ -22,12 +22,13 @@ from txwatchdog.annotating import Notes
 from txwatchdog.causes import Journal, Reading, Verdict, judge
 from txwatchdog.clocks import GcClock, Lateness, ThreadClocks
 from txwatchdog.detector import Detector
-from txwatchdog.origin import read_origin
+from txwatchdog.origin import read_origin, signal_origin
 from txwatchdog.probe import Tick
 from txwatchdog.records import Sample
 from txwatchdog.rings.alarm import Alarm
 from txwatchdog.rings.blackbox import BlackBox
 from txwatchdog.rings.stacks import read_stack
+from txwatchdog.signals import handlers_of_signals
 
 __all__ = ["WatchThread"]
 
@@ -173,7 +174,7 @@ class WatchThread:
         """
         kept = len(self._over) < WAITING_PAUSES
         if kept:
-            self._over.append((since_ns, took_ns, self._tick.busy_ns - took_ns))
+            self._over.append((since_ns, took_ns, self._tick.busy_ns))
         else:
             self.lost += 1
         self.wake()
@@ -313,7 +314,7 @@ class WatchThread:
         readings = self._journal.of(since_ns)
         if (after := self._read_clocks()) is not None:
             readings.append(after)
-        samples = self._detector.end(since_ns, since_ns + took_ns)
+        samples = _with_signal(self._detector.end(since_ns, since_ns + took_ns))
         asleep = [(sample.asleep, sample.seconds) for sample in samples]
         if not asleep and self._gil_waited_ns > GIL_WAIT_NS:
             # It ended before this thread got the GIL, so it was about the GIL.
@@ -350,3 +351,13 @@ class WatchThread:
             Sample(tick_ns, now, stack, "sigalrm", origin=origin, annotations=annotations)
         )
         self.wake()
+
+
+def _with_signal(samples: tuple[Sample, ...]) -> tuple[Sample, ...]:
+    """`samples`, the first of which says so if most of them were taken in a signal's handler."""
+    handlers = handlers_of_signals()
+    found = [(signal_origin(each.stack, handlers), each.seconds) for each in samples]
+    broken_into = [(origin, seconds) for origin, seconds in found if origin is not None]
+    if sum(seconds for _, seconds in broken_into) <= sum(s for _, s in found) / 2:
+        return samples
+    return (evolve(samples[0], origin=broken_into[0][0]), *samples[1:])

@@ -1,8 +1,8 @@
 """From an endpoint string to a socket that listens, or to one error that says what to do.
 
 Twisted's own parser reads the string, so ``tcp:``, ``tcp6:``, ``unix:`` and ``systemd:`` mean here
-what they mean everywhere else in Twisted. It is handed a reactor that only binds: the manhole's
-asyncio loop serves the socket later, in its own thread.
+what they mean everywhere else in Twisted. It is handed a reactor that only binds: an asyncio loop,
+the manhole's or the metrics', serves the socket later, in its own thread.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ _REMEDIES = {
 def bind(endpoint: str) -> socket.socket:
     """Bind what a server endpoint string names, and listen on it.
 
-    Without ``interface=`` the loopback address is taken: whoever wants the console to be reached
-    from elsewhere must say so. A ``unix:`` socket without ``mode=`` is its owner's alone. A socket
-    of systemd's stays open in this process, so that it can be had again; clients wait meanwhile.
+    Without ``interface=`` the loopback address is taken: whoever wants it to be reached from
+    elsewhere must say so. A ``unix:`` socket without ``mode=`` is its owner's alone. A socket of
+    systemd's stays open in this process, so that it can be had again; clients wait meanwhile.
 
     Args:
         endpoint: A server endpoint string of Twisted's, such as ``tcp:2222`` or
@@ -92,15 +92,13 @@ def address_of(listening: socket.socket) -> IAddress:
     return IPv4Address("TCP", *name)
 
 
-def close(listening: socket.socket) -> None:
+def close(listening: socket.socket, address: IAddress | None) -> None:
     """Stop listening, and remove the file that a ``unix:`` socket leaves behind if it is our own.
 
     Args:
         listening: A socket that `bind` returned. Closing it again is harmless.
+        address: What `address_of` said of it while it was open.
     """
-    if listening.fileno() < 0:
-        return
-    address = address_of(listening)
     listening.close()
     if isinstance(listening, _Inherited):
         return  # systemd's, which goes on to listen there
