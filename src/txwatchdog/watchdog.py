@@ -27,6 +27,7 @@ from txwatchdog.detector import Detector
 from txwatchdog.errors import Interrupted
 from txwatchdog.interrupting import Breaker, Request, asking, objection
 from txwatchdog.ledger import ORDERS, RECENT, Ledger
+from txwatchdog.logs import log_failure
 from txwatchdog.pauselog import PauseLog
 from txwatchdog.probe import Probe, Tick, probe_for
 from txwatchdog.reactor import ReactorThread, WatchedReactor
@@ -659,12 +660,11 @@ class Watchdog:
             shares=why.shares,
         )
         self._ledger.add(pause)
-        self._log.pause(pause)
-        for observer in self._observers:
+        for observer in (self._log.pause, *self._observers):
             try:
                 observer(pause)
             except BaseException:  # SystemExit, too: it would end the thread that looks
-                _log.failure("an observer of pauses failed on {pause}", pause=pause)
+                log_failure(_log, "an observer of pauses failed on {pause}", pause=pause)
 
     def _counts_unseen(self) -> bool:
         """Whether a tick over the threshold is a pause though no callback was seen in it.

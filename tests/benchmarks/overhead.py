@@ -1,69 +1,278 @@
-"""What the probe adds to a tick, beside the least that any exact probe could.
+"""Section 3: what it costs a service that is well.
 
-    python tests/benchmarks/overhead.py
-
-Three things are timed in turn, many times over: a wait that does nothing, the same wrapped by the
-probe, and the same wrapped by a function that only reads the clock twice. What is printed are the
-nanoseconds that each wrapper adds, and their ratio.
+Each server runs in a process of its own and the method is put on and off in it, by turns, so that
+both halves of a pair share one layout in memory, one client and one moment. The client sends one
+request at a time over one connection, so that each is a tick of the reactor: its dearest case.
 """
 
 from __future__ import annotations
 
+import contextlib
+import signal
+import socket
 import statistics
-import sys
+import subprocess
 import time
-from collections.abc import Callable
-from typing import Any
-
-from txwatchdog.probe import Tick, watched
-
-CALLS = 50_000
-ROUNDS = 25
+from collections.abc import Callable, Iterator
 
 
-def wait(timeout: float, maxevents: int) -> None:
-    """A wait that returns at once."""
+from attrs import frozen
+
+from .harness import Bench, Spoken, Spread, Table, child, goal
+from .peers import Missing, python_with, version_of
+
+__all__ = ["run"]
+
+SEGMENT_SECONDS = 0.25
+WARM_REQUESTS = 300
+GOALS = {"web": 1.01, "echo": 1.02}
+LINE = b"a line of so many letters that it looks like something\r\n"
+GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
-def two_readings(inner: Callable[..., Any]) -> Callable[..., Any]:
-    """`inner`, with the clock read before and after: the floor."""
-    now = time.monotonic_ns
+@frozen
+class Contender:
+    """Something whose cost is measured.
 
-    def wrapped(timeout: float, maxevents: int) -> Any:
-        now()
+    Attributes:
+        title: for people.
+        method: one of `methods.METHODS`.
+        reactor: what it runs on, with and without.
+        peer: the environment it needs.
+        external: puts it on a process from outside.
+        takes_stacks: whether it can say where a pause was.
+    """
+
+    title: str
+    method: str
+    reactor: str = "epoll"
+    peer: str | None = None
+    external: Callable[[int], contextlib.AbstractContextManager[None]] | None = None
+    takes_stacks: bool = True
+
+
+@contextlib.contextmanager
+def _py_spy(pid: int) -> Iterator[None]:
+    command = [python_with("py-spy").with_name("py-spy"), "record", "-r", "100", "-d", "3600"]
+    process = subprocess.Popen(
+        [*command, "-o", "/dev/null", "-f", "raw", "-p", str(pid)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    assert process.stdout is not None
+    try:
+        seen = b""
+        while b"Press" not in seen and b"Sampling" not in seen:
+            part = process.stdout.read1(4096)  # type: ignore[attr-defined]
+            if not part:
+                raise Missing(f"py-spy record does not work here: {seen.decode().strip()}")
+            seen += part
+        time.sleep(0.3)  # it finds its way about the process first
+        yield
+    finally:
+        process.send_signal(signal.SIGINT)
         try:
-            return inner(timeout, maxevents)
-        finally:
-            now()
-
-    return wrapped
-
-
-def nanoseconds(call: Callable[..., Any]) -> float:
-    """The time of one call."""
-    began = time.perf_counter_ns()
-    for _ in range(CALLS):
-        call(0.1, 5)
-    return (time.perf_counter_ns() - began) / CALLS
+            process.communicate(timeout=5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
 
 
-def main() -> None:
-    """Measure, and print a table."""
-    floor = two_readings(wait)
-    probe = watched(wait, Tick(10**12, lambda *_: None))
-    added: dict[str, list[float]] = {"floor": [], "probe": []}
-    for _ in range(ROUNDS):
-        bare = nanoseconds(wait)
-        added["floor"].append(nanoseconds(floor) - bare)
-        added["probe"].append(nanoseconds(probe) - bare)
-    print(f"Python {sys.version.split()[0]}: ns added to a tick, median of {ROUNDS} (least, most)")
-    for name, values in added.items():
-        print(
-            f"  {name:6} {statistics.median(values):5.0f}  ({min(values):.0f}, {max(values):.0f})"
+CONTENDERS = (
+    Contender("txwatchdog", "txwatchdog"),
+    Contender("txwatchdog with metrics", "txwatchdog-metrics"),
+    Contender("txwatchdog, a console open", "txwatchdog-console"),
+    Contender("txwatchdog, asyncio reactor", "txwatchdog", "asyncio"),
+    Contender("the original method (port)", "original"),
+    Contender("py-spy record -r 100", "nothing", peer="py-spy", external=_py_spy),
+    Contender("aiocop", "aiocop", "asyncio", peer="aiocop"),
+    Contender("asyncio debug mode", "asyncio-debug", "asyncio", takes_stacks=False),
+    Contender("aiodebug", "aiodebug", "asyncio", peer="aiodebug", takes_stacks=False),
+    Contender("nothing, twice (noise)", "nothing", takes_stacks=False),
+)
+
+
+@frozen
+class Segment:
+    """So many requests in a row.
+
+    Attributes:
+        thread: seconds of CPU of the reactor's thread per request.
+        process: seconds of CPU of the process per request.
+        rate: requests per second.
+        p99: seconds that 99 % of the answers took at most.
+    """
+
+    thread: float
+    process: float
+    rate: float
+    p99: float
+
+
+class Client:
+    """One connection, one request at a time."""
+
+    def __init__(self, server: str, port: int) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", port))
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._request = LINE if server == "echo" else GET
+        self._end = b"\r\n" if server == "echo" else b"x" * 1000
+
+    def send(self, count: int) -> list[float]:
+        """So many requests; how long each answer took."""
+        send, receive, now = self._socket.sendall, self._socket.recv, time.perf_counter
+        request, end, took = self._request, self._end, []
+        for _ in range(count):
+            began = now()
+            send(request)
+            answer = receive(65536)
+            while not answer.endswith(end):
+                answer += receive(65536)
+            took.append(now() - began)
+        return took
+
+
+def measure(server: Spoken, client: Client, count: int) -> Segment:
+    """One segment."""
+    client.send(WARM_REQUESTS)
+    before = server.ask("cpu")
+    began = time.perf_counter()
+    took = client.send(count)
+    seconds = time.perf_counter() - began
+    after = server.ask("cpu")
+    return Segment(
+        (after["thread_ns"] - before["thread_ns"]) / 1e9 / count,
+        (after["process_ns"] - before["process_ns"]) / 1e9 / count,
+        count / seconds,
+        sorted(took)[count * 99 // 100],
+    )
+
+
+@contextlib.contextmanager
+def switched(server: Spoken, contender: Contender) -> Iterator[None]:
+    """The method is on."""
+    if contender.external is not None:
+        with contender.external(server.pid):
+            yield
+        return
+    server.ask("on")
+    try:
+        yield
+    finally:
+        server.ask("off")
+
+
+def pairs(server_name: str, contender: Contender, count: int) -> list[tuple[Segment, Segment]]:
+    """So many times without and with, in one process, the order turned round each time."""
+    python = {} if contender.peer is None else {"python": python_with(contender.peer)}
+    if contender.peer == "py-spy":
+        python = {}
+    arguments = (server_name, contender.reactor, contender.method, 0.5)
+    found = []
+    with child("served.py", *arguments, **python, stderr=subprocess.DEVNULL) as server:
+        client = Client(server_name, server.hear()["port"])
+        client.send(WARM_REQUESTS * 5)
+        requests = max(200, int(measure(server, client, 500).rate * SEGMENT_SECONDS))
+        for number in range(count):
+            if number % 2:
+                with switched(server, contender):
+                    watched = measure(server, client, requests)
+                found.append((measure(server, client, requests), watched))
+            else:
+                bare = measure(server, client, requests)
+                with switched(server, contender):
+                    found.append((bare, measure(server, client, requests)))
+    return found
+
+
+def compare(bench: Bench, server: str, title: str) -> Table:
+    """A table: all contenders on one server."""
+    number, processes = bench.times(30, 8), bench.times(3, 2)
+    table = Table(
+        f"Overhead: {title}; with / without, {number} alternating pairs in {processes} processes",
+        ("", "reactor thread's CPU per request", "process's CPU", "requests/s", "p99", "stacks"),
+    )
+    bare: list[float] = []
+    for contender in CONTENDERS:
+        bench.say(f"{server}: {contender.title}")
+        try:
+            found = [
+                pair
+                for _ in range(processes)
+                for pair in pairs(server, contender, -(-number // processes))
+            ]
+        except (Missing, RuntimeError) as problem:
+            table.rows.append((contender.title, f"not measured: {problem}", "", "", "", ""))
+            continue
+        if contender.reactor == "epoll":
+            bare += [without.thread for without, _ in found]
+        ratios = {
+            name: Spread.of([getattr(b, name) / getattr(a, name) for a, b in found])
+            for name in ("thread", "process", "rate", "p99")
+        }
+        table.figures[contender.title] = {
+            name: {"median": each.median, "sure": each.sure, "quartiles": each.quartiles}
+            for name, each in ratios.items()
+        }
+        named = f"{contender.title}{_release(contender)}"
+        cells = [each.text() for each in ratios.values()]
+        table.rows.append((named, *cells, "yes" if contender.takes_stacks else "no"))
+    table.notes.append(_verdict(table, server, statistics.median(bare)))
+    return table
+
+
+def _release(contender: Contender) -> str:
+    return f" ({version_of(contender.peer)})" if contender.peer else ""
+
+
+def _verdict(table: Table, server: str, bare: float) -> str:
+    ours = table.figures["txwatchdog"]["thread"]["median"]
+    others = [
+        table.figures[each.title]["thread"]["median"]
+        for each in CONTENDERS
+        if each.takes_stacks and "txwatchdog" not in each.title and each.title in table.figures
+    ]
+    better = all(ours <= each for each in others)
+    table.figures["bare_seconds"] = bare
+    return (
+        f"Bare: {bare * 1e6:.1f} µs of CPU per request. Goal: at most {GOALS[server]}:"
+        f" {goal(ours <= GOALS[server])}; better than every peer that takes stacks: {goal(better)}."
+        " In brackets: where the true median lies with 95 % certainty."
+    )
+
+
+def idle(bench: Bench) -> Table:
+    """What a process costs that has nothing to do."""
+    seconds = bench.times(20, 4)
+    table = Table(
+        f"An idle watched process, {seconds} s",
+        ("threshold", "wakes/s of the watch thread", "goal: 1/threshold + 1", "CPU, % of a core"),
+    )
+    for threshold in (0.5, 0.1):
+        bench.say(f"idle, threshold {threshold}")
+        with child("served.py", "echo", "epoll", "txwatchdog", threshold) as server:
+            server.hear()
+            server.ask("on")
+            time.sleep(1)
+            before = server.ask("cpu")
+            began = time.monotonic()
+            time.sleep(seconds)
+            after = server.ask("cpu")
+            took = time.monotonic() - began
+        wakes = (after["wakes"] - before["wakes"]) / took
+        percent = (after["process_ns"] - before["process_ns"]) / took / 1e7
+        most = 1 / threshold + 1
+        table.rows.append(
+            (f"{threshold} s", f"{wakes:.2f}", f"{most:g}: {goal(wakes <= most)}", f"{percent:.3f}")
         )
-    ratios = [p / f for p, f in zip(added["probe"], added["floor"], strict=True)]
-    print(f"  the probe costs {statistics.median(ratios):.1f} times the floor")
+        table.figures[str(threshold)] = {"wakes": wakes, "percent": percent}
+    percent = table.figures["0.5"]["percent"]
+    table.notes.append(f"Goal: below 0.05 % at the default threshold: {goal(percent < 0.05)}.")
+    return table
 
 
-if __name__ == "__main__":
-    main()
+def run(bench: Bench) -> Iterator[Table]:
+    """All of it."""
+    yield compare(bench, "web", "`twisted.web`, a page of 1,000 bytes")
+    yield compare(bench, "echo", "a line echoed, the cheapest tick there is")
+    yield idle(bench)

@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias, cast
@@ -174,7 +174,7 @@ class Service:
         """Let the reactor turn until `condition()`."""
         deadline = time.monotonic() + 10
         while not condition():
-            told = [watchdog.status() for watchdog in self._watchdogs]
+            told = [(each.status(), each.pauses(100)) for each in self._watchdogs]
             assert time.monotonic() < deadline, f"it did not come about that {what}; {told}"
             await deferLater(self.reactor, 0.005)
 
@@ -795,12 +795,13 @@ def in_a_thread_that_is_not_the_main_one(reactor: Any) -> None:
 # -- running them ---------------------------------------------------------------------------------
 
 
-async def run_scenarios(service: Service, names: tuple[str, ...]) -> None:
-    """Run all of `names`, each telling how it went."""
-    for name in names:
+async def run_scenarios(service: Service, scenarios: Iterable[Scenario]) -> None:
+    """Run all of them, each telling how it went."""
+    for each in scenarios:
+        name = each.__name__
         service.begin()
         try:
-            await SCENARIOS[name](service)
+            await each(service)
             await service.end()
         except BaseException:
             emit("failed", name=name, traceback=traceback.format_exc())
@@ -824,10 +825,15 @@ def main(reactor_name: str, *names: str) -> None:
             emit("passed", name=names[1])
         return
 
+    run_service(reactor, [SCENARIOS[name] for name in names])
+
+
+def run_service(reactor: Any, scenarios: Iterable[Scenario]) -> None:
+    """Run scenarios on a reactor, to its end."""
     service = Service(reactor)
 
     def begin() -> None:
-        done = ensureDeferred(run_scenarios(service, names))
+        done = ensureDeferred(run_scenarios(service, scenarios))
         done.addBoth(lambda _: reactor.stop())
 
     reactor.callWhenRunning(begin)

@@ -113,15 +113,21 @@ manhole = Manhole(
 )
 
 
-def _announce() -> None:
+def announce() -> None:
+    """Say on which port."""
     address: Any = manhole.address
     print(json.dumps({"port": getattr(address, "port", None)}), flush=True)
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """Be a service, until the reactor ends."""
     globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stderr)], redirectStandardIO=False)
     watchdog.start()
     manhole.start()
-    reactor.callWhenRunning(_announce)
+    reactor.callWhenRunning(announce)
     reactor.run()
     print(json.dumps({"threads": [thread.name for thread in threading.enumerate()]}), flush=True)
+
+
+if __name__ == "__main__":
+    run()

@@ -58,6 +58,7 @@ class ServiceProcess:
         endpoint: str = "tcp:0:interface=127.0.0.1",
         reactor: str = "epoll",
         launcher: Sequence[str] = (),
+        script: Path = SERVICE,
         **options: Any,
     ) -> None:
         self.directory = directory
@@ -71,7 +72,7 @@ class ServiceProcess:
                     *launcher,
                     sys.executable,
                     "-u",
-                    str(SERVICE),
+                    str(script),
                     str(self.keys),
                     endpoint,
                     reactor,
@@ -272,7 +273,7 @@ class Screen:
 
         return self.until(shows, f"{texts} without {without}")
 
-    def until(self, shows: Callable[[str], bool], what: str = "what was expected") -> str:
+    def until(self, shows: Callable[[str], object], what: str = "what was expected") -> str:
         """Wait until the screen's text is as expected; return it."""
         deadline = time.monotonic() + PATIENCE
         while True:

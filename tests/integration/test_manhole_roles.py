@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -317,7 +318,7 @@ def test_keys_come_and_go_while_it_runs(guests: Guests, tmp_path: Path) -> None:
             capture_output=True,
             text=True,
             timeout=PATIENCE,
-            env={"PYTHONPATH": str(SOURCE)},
+            env={**os.environ, "PYTHONPATH": str(SOURCE)},
         )
 
     added = keys("authorize", f"{guest}.pub", "--role", "view", "--from", "127.0.0.1")

@@ -11,7 +11,9 @@ import contextlib
 import contextvars
 import functools
 import math
+import os
 import threading
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from txwatchdog.binding import address_of, bind, close
+from txwatchdog.logs import log_failure
 from txwatchdog.manhole.auditfile import AuditFile
 from txwatchdog.manhole.carrier import Carrier, Clock, Connections
 from txwatchdog.manhole.door import Door
@@ -26,7 +29,6 @@ from txwatchdog.manhole.limits import Admission, Limits, Places
 from txwatchdog.manhole.strangers import Strangers
 
 if TYPE_CHECKING:
-    import os
     import socket
     from collections.abc import Callable, Coroutine, Mapping
 
@@ -118,7 +120,9 @@ class Manhole:
             AuditError: The audit trail's file can't be written to.
         """
         if self._server is not None:
-            return
+            if not self._server.is_dead:
+                return
+            self.stop()
         if self._ending is not None:
             # The one before still holds the address; it is about to let go of it.
             self._ending.join(_PATIENCE)
@@ -217,6 +221,10 @@ class Manhole:
             done.callback(None)
 
 
+_launched: weakref.WeakSet[_Server] = weakref.WeakSet()
+"""Those that have a thread, or had one."""
+
+
 class _Server:
     """One listening socket and the thread that serves it.
 
@@ -260,9 +268,15 @@ class _Server:
         """To be fired at the end; only the reactor's thread touches it."""
         self._loop: asyncio.SelectorEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._connections = Connections()
         self._is_over = asyncio.Event()
         self._on_ended: Callable[[_Server], None] = lambda _server: None
         self._stuck: Any = None  # the reactor's timer for a thread that does not end
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether it listens no more: it has ended, or has failed, which the log says."""
+        return self.address is None
 
     def launch(self) -> None:
         """Start the thread; called by the reactor once it runs, so that nothing may get out."""
@@ -282,7 +296,10 @@ class _Server:
                 loop.close()
                 raise
             self._loop, self._thread = loop, thread
+            _launched.add(self)
         except Exception as error:  # the process's limit of descriptors or threads
+            self._close()  # nobody would ever answer there
+            self._close_audit()
             _log.error("the manhole cannot begin: {error!r}; the service goes on", error=error)
 
     def end(self, on_ended: Callable[[_Server], None]) -> bool:
@@ -295,12 +312,11 @@ class _Server:
         Returns:
             False if there is no thread, so that all is over already.
         """
-        if self._thread is None or self._loop is None:
-            self._close_audit()
-            close(self._listening, self.address)
-            self.address = None
-            return False
         self._on_ended = on_ended
+        if self._thread is None or self._loop is None or not self._thread.is_alive():
+            self._close()
+            self._close_audit()
+            return False
         with contextlib.suppress(RuntimeError):  # the loop has ended by itself
             self._loop.call_soon_threadsafe(self._is_over.set)
         if getattr(self._reactor, "running", False):
@@ -319,13 +335,16 @@ class _Server:
 
     def _run(self, loop: asyncio.SelectorEventLoop) -> None:
         """The thread's body."""
+        serving = loop.create_task(self._serve(loop))
         try:
-            loop.run_until_complete(self._serve(loop))
+            loop.run_until_complete(serving)
         except BaseException:
-            _log.failure("the manhole has failed; the service goes on without it")
+            log_failure(_log, "the manhole has failed; the service goes on without it")
+            self._is_over.set()
+            with contextlib.suppress(BaseException):  # whoever is connected is seen off
+                loop.run_until_complete(serving)
         finally:
-            close(self._listening, self.address)
-            self.address = None
+            self._close()
             loop.close()
             self._close_audit()
             with contextlib.suppress(Exception):  # the reactor is gone, so nobody waits either
@@ -335,6 +354,31 @@ class _Server:
         """All has been told. In the manhole's thread, or the reactor's if there is none."""
         if self._audit is not None:
             self._audit.close()
+
+    def _close(self) -> None:
+        """Listen no more. In the manhole's thread while that lives, else in the reactor's."""
+        close(self._listening, self.address)
+        self.address = None
+
+    def forget(self) -> None:
+        """In a forked child, which has no such thread: the sockets are the parent's.
+
+        They would stay open for as long as the child lives. `/dev/null` takes each one's number,
+        which is still owned by an object here, so nothing of the child's is closed by mistake.
+        """
+        self.address = None  # a socket file is the parent's, too
+        wires = [each.wire for each in self._connections if each.wire is not None]
+        numbers = [self._listening.fileno(), *(wire.fileno() for wire in wires)]
+        numbers = [number for number in numbers if number >= 0]
+        for number in numbers:
+            os.close(number)
+        if numbers:
+            null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+            for number in numbers:
+                if number != null:
+                    os.dup2(null, number, inheritable=False)
+            if null not in numbers:
+                os.close(null)
 
     async def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
         """Accept connections until told to end, then see all of them off."""
@@ -372,7 +416,7 @@ class _Server:
             limits=self._limits,
             strangers=strangers,
         )
-        connections = Connections()
+        connections = self._connections
 
         def receive(visit: Visit) -> Carrier:
             return Carrier(lambda: factory.build(visit), loop, connections, strangers)
@@ -397,12 +441,21 @@ class _Server:
 
 def _report(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """Called by the loop for what nobody else caught, instead of logging a traceback."""
-    _log.warn(
-        "in the manhole: {message}: {error!r}",
-        message=context.get("message", ""),
-        error=context.get("exception"),
-    )
+    with contextlib.suppress(BaseException):  # a log observer's, which would end the thread
+        _log.warn(
+            "in the manhole: {message}: {error!r}",
+            message=context.get("message", ""),
+            error=context.get("exception"),
+        )
 
 
 def _nothing() -> None:
     """Stands where there is nothing to take back."""
+
+
+def _forget_all() -> None:
+    for server in list(_launched):
+        server.forget()
+
+
+os.register_at_fork(after_in_child=_forget_all)
