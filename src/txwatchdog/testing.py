@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,10 +18,10 @@ __all__ = ["no_pauses"]
 def no_pauses(reactor: IReactorCore, threshold: float = 0.1) -> Iterator[Watchdog]:
     """Fail a test if the reactor pauses within a `with` block.
 
-    With trial, pytest-twisted or the like, in which the reactor runs:
+    In a test of trial, pytest-twisted or the like:
 
         with no_pauses(reactor, threshold=0.1):
-            yield handler.answer(request)
+            await handler.answer(request)
 
     The block itself counts, from its beginning, and so does all that the reactor does meanwhile.
     What is no function's fault does not (a machine that is too busy, a process that stood still),
@@ -36,17 +37,17 @@ def no_pauses(reactor: IReactorCore, threshold: float = 0.1) -> Iterator[Watchdo
     Raises:
         AssertionError: it paused; the message has each pause's traceback. Not if the block raised
             something itself, which is passed on.
-        RuntimeError: the reactor does not run.
+        RuntimeError: another loop runs here, whose turns can't be told from pauses.
         ValueError: `threshold` is no number of seconds above 0.
     """
     # No signal: that is the test runner's, or the service's, to have.
     watchdog = Watchdog(reactor, threshold, rings=("thread",))
-    if not watchdog.reactor.running:
+    if not watchdog.reactor.running and asyncio._get_running_loop() is not None:
         raise RuntimeError(
-            "no_pauses needs a reactor that runs: use trial, pytest-twisted or the like, or call it"
-            " in what the reactor calls"
+            "an asyncio loop runs here, and the reactor does not: no_pauses needs a test that the"
+            " reactor runs, such as trial's or pytest-twisted's"
         )
-    watchdog.start()
+    watchdog.start_here()
     try:
         yield watchdog
     finally:

@@ -194,6 +194,20 @@ class Watchdog:
             self._undo.append(self._thread.when_running(begin))
         _tell("start")
 
+    def start_here(self) -> None:
+        """Begin to look at this thread, in which the reactor is going to run.
+
+        For tests: trial calls one first, and has the reactor run only while that waits. What is
+        called until then counts as the first tick.
+        """
+        with self._switch:
+            if not self._running and not self.reactor.running:
+                self._thread.assume_current()
+                self.start()
+                if self._watch is not None:
+                    self._watch.start()
+            self.start()
+
     def stop(self) -> None:
         """Stop looking, and leave nothing behind. Does nothing if it does not look.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from typing import Any
@@ -58,10 +59,15 @@ async def story() -> None:
     reactor.stop()
 
 
-try:
+async def elsewhere() -> None:
+    """In a loop that is not the reactor's."""
     with no_pauses(reactor):
         pass
+
+
+try:
+    asyncio.run(elsewhere())
 except RuntimeError as error:
-    emit("before", text=str(error))
+    emit("elsewhere", text=str(error))
 reactor.callWhenRunning(lambda: Deferred.fromCoroutine(story()))
 reactor.run()
