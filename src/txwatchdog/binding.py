@@ -15,7 +15,7 @@ import stat
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
-from twisted.internet.endpoints import serverFromString
+from twisted.internet.endpoints import AdoptedStreamServerEndpoint, serverFromString
 from twisted.python.failure import Failure
 
 from txwatchdog.errors import ListenError
@@ -23,7 +23,7 @@ from txwatchdog.errors import ListenError
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress
 
-__all__ = ["address_of", "bind", "unbind"]
+__all__ = ["address_of", "bind", "close"]
 
 _REMEDIES = {
     errno.EADDRINUSE: "stop what holds it or choose another endpoint",
@@ -39,7 +39,8 @@ def bind(endpoint: str) -> socket.socket:
     """Bind what a server endpoint string names, and listen on it.
 
     Without ``interface=`` the loopback address is taken: whoever wants it to be reached from
-    elsewhere must say so. A ``unix:`` socket without ``mode=`` is its owner's alone.
+    elsewhere must say so. A ``unix:`` socket without ``mode=`` is its owner's alone. A socket of
+    systemd's stays open in this process, so that it can be had again; clients wait meanwhile.
 
     Args:
         endpoint: A server endpoint string of Twisted's, such as ``tcp:2222`` or
@@ -53,10 +54,14 @@ def bind(endpoint: str) -> socket.socket:
     """
     outcome: list[Any] = []
     try:
+        if endpoint.startswith("systemd:"):
+            return _adopt(endpoint)
         serverFromString(_Binder(endpoint), endpoint).listen(_NoFactory()).addBoth(outcome.append)
         result = outcome[0]
         if isinstance(result, Failure):
             result.raiseException()
+    except ListenError:
+        raise
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         remedy = _REMEDIES.get(error.errno or 0, "choose another endpoint")
@@ -87,12 +92,16 @@ def address_of(listening: socket.socket) -> IAddress:
     return IPv4Address("TCP", *name)
 
 
-def unbind(address: IAddress | None) -> None:
-    """Remove the file that a ``unix:`` socket leaves behind; for others there is nothing to do.
+def close(listening: socket.socket, address: IAddress | None) -> None:
+    """Stop listening, and remove the file that a ``unix:`` socket leaves behind if it is our own.
 
     Args:
-        address: What `address_of` said while the socket was listened on.
+        listening: A socket that `bind` returned. Closing it again is harmless.
+        address: What `address_of` said of it while it was open.
     """
+    listening.close()
+    if isinstance(listening, _Inherited):
+        return  # systemd's, which goes on to listen there
     if isinstance(address, UNIXAddress) and address.name:
         with contextlib.suppress(OSError):
             os.unlink(address.name)  # noqa: PTH108 - a bytes path, as the socket has it
@@ -166,9 +175,34 @@ class _Binder:
             listening.close()
             raise
 
-    def adoptStreamPort(self, fileno: int, family: int, factory: object) -> socket.socket:
-        """Take over a socket that already listens (systemd); the caller closes its own copy."""
-        return _listen(socket.fromfd(fileno, family, socket.SOCK_STREAM), None)
+
+class _Inherited(socket.socket):
+    """A socket that someone else listens on, too."""
+
+
+def _adopt(endpoint: str) -> socket.socket:
+    """A socket that systemd has handed over. Its descriptor stays open: see `bind`."""
+    try:
+        adopted = serverFromString(_Binder(endpoint), endpoint)
+    except LookupError:
+        raise ListenError(
+            f"cannot listen on {endpoint}: systemd has handed no such socket over; start the"
+            " service from its .socket unit, and give name=, which is that unit's name or its"
+            " FileDescriptorName=, or index="
+        ) from None
+    assert isinstance(adopted, AdoptedStreamServerEndpoint)
+    # Not by way of its listen(), which closes the descriptor: the second time that would be a
+    # descriptor of the service's that has got the same number.
+    inherited: int = adopted.fileno
+    os.set_inheritable(inherited, False)
+    listening = _Inherited(fileno=os.dup(inherited))
+    if not listening.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        listening.close()
+        raise ListenError(
+            f"cannot listen on {endpoint}: that socket of systemd's does not listen; give its"
+            " .socket unit a ListenStream="
+        )
+    return _listen(listening, None)
 
 
 def _listen(listening: socket.socket, backlog: int | None) -> socket.socket:

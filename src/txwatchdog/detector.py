@@ -80,11 +80,15 @@ class Detector:
         return Look(sample=len(self._samples) < MAX_SAMPLES, wake_at_ns=self._next_ns)
 
     def keep(self, sample: Sample) -> None:
-        """Keep `sample` until its tick ends. A stack equal to the one before is kept once."""
+        """Keep `sample` until its tick ends. What equals that of the one before is kept once."""
         if len(self._samples) >= MAX_SAMPLES:
             return
-        if self._samples and self._samples[-1].stack == sample.stack:
-            sample = evolve(sample, stack=self._samples[-1].stack)
+        if self._samples:
+            before = self._samples[-1]
+            if before.stack == sample.stack:
+                sample = evolve(sample, stack=before.stack)
+            if before.annotations == sample.annotations:
+                sample = evolve(sample, annotations=before.annotations)
         self._samples.append(sample)
 
     def end(self, tick_ns: int, ended_ns: int) -> tuple[Sample, ...]:

@@ -10,14 +10,15 @@ from __future__ import annotations
 import json
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
-from attrs import asdict, evolve, frozen
+from attrs import asdict, evolve, field, frozen
 
+from txwatchdog.annotating import Plain
 from txwatchdog.blame import blame, cut_own
-from txwatchdog.records import Frame, Function, RawStack, iso
+from txwatchdog.records import Frame, Function, RawStack, annotated, iso
 from txwatchdog.tracebacks import traceback_text
 
 __all__ = [
@@ -52,6 +53,9 @@ MAX_FRAMES = 100
 MAX_NAME = 300
 """Characters of a name that are kept; of a longer one the end, which tells more of a path."""
 
+MAX_ANNOTATIONS_BYTES = SLOT_BYTES // 4
+"""They must not take the stack's room: in JSON a character may be 12 bytes."""
+
 _HEAD = re.compile(rb"([0-9a-f]{8}) ([0-9a-f]{8})\n")
 _HEAD_BYTES = 18
 _STACK_BEGINS = "Stack (most recent call first):"
@@ -77,6 +81,7 @@ class Record:
         offender: the function that is blamed so far.
         via: the innermost function's name, where that is another one.
         frames: the reactor thread's stack, outermost call first.
+        annotations: what `Watchdog.annotate` had noted.
     """
 
     state: State
@@ -90,6 +95,7 @@ class Record:
     offender: Function | None = None
     via: str | None = None
     frames: tuple[Frame, ...] = ()
+    annotations: Mapping[str, Plain] = field(factory=dict, hash=False)
 
 
 @frozen(repr=False)
@@ -106,6 +112,7 @@ class LastRun:
         via: the innermost function's name, where that is another one.
         frames: the reactor thread's stack, outermost call first.
         held_gil: whether C code held the GIL then, so that no Python thread could run.
+        annotations: what `Watchdog.annotate` had noted, as far as it was seen.
     """
 
     pid: int
@@ -116,6 +123,7 @@ class LastRun:
     via: str | None
     frames: tuple[Frame, ...]
     held_gil: bool
+    annotations: Mapping[str, Plain] = field(factory=dict, hash=False)
 
     @property
     def summary(self) -> str:
@@ -135,7 +143,8 @@ class LastRun:
         """
         since = f" since {iso(self.began_at)}" if self.began_at else ""
         who = f"Process {self.pid} ({self.program}){since}: "
-        return traceback_text(self.frames) + who + self.summary + "\n"
+        noted = annotated(self.annotations)
+        return traceback_text(self.frames) + noted + who + self.summary + "\n"
 
     def __str__(self) -> str:
         return self.summary
@@ -159,7 +168,12 @@ def encode(record: Record, sequence: int) -> bytes:
     offender = _short(record.offender) if record.offender else None
     via = record.via[-MAX_NAME:] if record.via else None
     record = evolve(
-        record, offender=offender, via=via, program=record.program[-MAX_NAME:], frames=frames
+        record,
+        offender=offender,
+        via=via,
+        program=record.program[-MAX_NAME:],
+        frames=frames,
+        annotations=_fitting(record.annotations),
     )
     while len(slot := _slot(record, sequence)) > SLOT_BYTES:
         record = evolve(record, frames=record.frames[len(record.frames) // 2 + 1 :])
@@ -233,6 +247,7 @@ def last_run(record: Record | None, stacks: Sequence[tuple[Frame, ...]]) -> Last
         record.via,
         record.frames,
         held_gil=False,
+        annotations=record.annotations,
     )
     if stacks:
         offender, via = blamed_dump(stacks[-1])
@@ -245,6 +260,16 @@ def last_run(record: Record | None, stacks: Sequence[tuple[Frame, ...]]) -> Last
     return seen if record.state == "paused" else None
 
 
+def _fitting(annotations: Mapping[str, Plain]) -> dict[str, Plain]:
+    """As many of the innermost annotations as take no more than `MAX_ANNOTATIONS_BYTES`."""
+    kept = dict(annotations)
+    for name in annotations:
+        if len(json.dumps(kept)) <= MAX_ANNOTATIONS_BYTES:
+            break
+        del kept[name]
+    return kept
+
+
 def _short(named: Any) -> Any:
     """A frame or function, its names cut to `MAX_NAME`."""
     return evolve(named, function=named.function[-MAX_NAME:], file=named.file[-MAX_NAME:])
@@ -255,6 +280,7 @@ def _slot(record: Record, sequence: int) -> bytes:
     fields["began_at"] = iso(record.began_at) if record.began_at else None
     fields["offender"] = _row(record.offender) if record.offender else None
     fields["frames"] = [_row(frame) for frame in record.frames]
+    fields["annotations"] = dict(record.annotations)
     # ASCII, thus lone surrogates of an undecodable file name too.
     payload = json.dumps({"sequence": sequence, **fields}, separators=(",", ":")).encode("ascii")
     return b"%08x %08x\n" % (len(payload), zlib.crc32(payload)) + payload

@@ -39,6 +39,9 @@ FRAMES = 300_000
 """The most frames in the samples of those; where that is less, fewer pauses are kept. At some
 90 bytes each, and mostly shared: no more than 30 MB."""
 
+ANNOTATION_FRAMES = 4
+"""An annotation is at most some 400 bytes."""
+
 PROFILES = 50
 """The rows that keep a profile of more than one line, which is the large part of a row."""
 
@@ -203,9 +206,13 @@ class Ledger:
 
 
 def _frames(pause: Pause) -> int:
-    """The frames in a pause's samples; the stack of one that saw no change is counted once."""
-    stacks = {id(sample.stack): len(sample.stack) for sample in pause.samples}
-    return sum(stacks.values())
+    """The frames in a pause's samples; the stack of one that saw no change is counted once.
+
+    An annotation counts as so many frames as have its size.
+    """
+    sizes = {id(sample.stack): len(sample.stack) for sample in pause.samples}
+    sizes |= {id(s.annotations): ANNOTATION_FRAMES * len(s.annotations) for s in pause.samples}
+    return sum(sizes.values())
 
 
 def _fold(rows: dict[_Key, _Row], keep: _Key, room: int) -> dict[_Key, _Row]:

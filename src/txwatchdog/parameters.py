@@ -52,7 +52,6 @@ def file(_ctx: click.Context, _param: click.Parameter, value: str | None) -> Pat
     if not value or path.is_dir():
         raise click.BadParameter(f"{value!r} can be no file: give the path of one.")
     if not path.absolute().parent.is_dir():
-        raise click.BadParameter(
-            f"{value!r} can be no file: make its directory: mkdir -p {shlex.quote(str(path.parent))}"
-        )
+        remedy = f"mkdir -p {shlex.quote(str(path.parent))}"
+        raise click.BadParameter(f"{value!r} can be no file: make its directory: {remedy}")
     return path

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from twisted.logger import Logger
 
-from txwatchdog.records import Pause, iso
+from txwatchdog.records import Pause, annotations_text, iso
 
 __all__ = ["BURST", "PauseLog", "RateLimit"]
 
@@ -64,8 +64,9 @@ class PauseLog:
             return
         offender = pause.offender
         self._log.warn(
-            "{summary}{also}",
+            "{summary}{annotated}{also}",
             summary=pause.summary,
+            annotated=f" [{annotations_text(pause.annotations)}]" if pause.annotations else "",
             also=f" ({self._left_out} more pauses not logged)" if self._left_out else "",
             left_out=self._left_out,
             number=pause.number,
@@ -77,6 +78,7 @@ class PauseLog:
             via=pause.via,
             cause=pause.cause,
             shares=dict(pause.shares),
+            annotations=dict(pause.annotations),
             pause=pause,
         )
         self._left_out = 0

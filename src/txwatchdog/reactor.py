@@ -39,6 +39,10 @@ class ReactorThread:
             self._ident = threadable.ioThread
         return self._ident
 
+    def assume_current(self) -> None:
+        """Take the caller's thread for the one that the reactor is going to run in."""
+        self._ident = threading.get_ident()
+
     @property
     def is_current(self) -> bool:
         """Whether the caller is in the reactor's thread."""

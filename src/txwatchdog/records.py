@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from attrs import asdict, field, frozen
 
+from txwatchdog.annotating import NO_NOTES, Plain
 from txwatchdog.calls import Calls
 from txwatchdog.operators import SOURCE
 from txwatchdog.origin import Origin
@@ -38,6 +39,8 @@ __all__ = [
     "Status",
     "Top",
     "Tracebacks",
+    "annotated",
+    "annotations_text",
     "iso",
 ]
 
@@ -105,6 +108,7 @@ class Sample:
         asleep: of the looks at the thread the share that found it in a system call that sleeps,
             for anything but the GIL; None if that is not known.
         origin: which event of the reactor led to it; read at a pause's first sample only.
+        annotations: what was noted then by `Watchdog.annotate`: names and plain, bounded values.
     """
 
     tick_ns: int
@@ -114,6 +118,7 @@ class Sample:
     seconds: float = 0.0
     asleep: float | None = None
     origin: Origin | None = None
+    annotations: Mapping[str, Plain] = field(default=NO_NOTES, hash=False)
 
     @property
     def frames(self) -> tuple[Frame, ...]:
@@ -159,6 +164,11 @@ class Pause:
         return next((sample.origin for sample in self.samples if sample.origin), None)
 
     @property
+    def annotations(self) -> Mapping[str, Plain]:
+        """What `Watchdog.annotate` had noted at the culprit: names and plain, bounded values."""
+        return self.culprit.annotations if self.culprit else NO_NOTES
+
+    @property
     def summary(self) -> str:
         """One line: how long, in which function, by way of which, and why."""
         return (
@@ -176,7 +186,7 @@ class Pause:
 
         began = f"{self.origin.sentence}\n" if self.origin else ""
         when = f"Pause {self.number} at {iso(self.started_at)}: {self.summary}\n"
-        return traceback_text(self.frames) + began + when
+        return traceback_text(self.frames) + began + annotated(self.annotations) + when
 
     def fields(self) -> dict[str, Any]:
         """The record as plain data that `json.dumps` takes, without its samples."""
@@ -191,6 +201,7 @@ class Pause:
             "cause": self.cause,
             "shares": dict(self.shares),
             "origin": asdict(self.origin) if self.origin else None,
+            "annotations": dict(self.annotations),
         }
 
     def as_dict(self) -> dict[str, Any]:
@@ -288,6 +299,7 @@ class Stack:
         via: the innermost function's name, where that is another one.
         frames: the reactor thread's stack, outermost call first; empty if no reactor runs.
         number: when paused, the number that the pause will have.
+        annotations: what `Watchdog.annotate` has noted; empty when idle.
     """
 
     state: State
@@ -296,6 +308,7 @@ class Stack:
     via: str | None
     frames: tuple[Frame, ...]
     number: int | None = None
+    annotations: Mapping[str, Plain] = field(default=NO_NOTES, hash=False)
 
     @property
     def summary(self) -> str:
@@ -316,13 +329,14 @@ class Stack:
             "file": self.offender.file if self.offender else None,
             "line": self.offender.line if self.offender else None,
             "via": self.via,
+            "annotations": dict(self.annotations),
             "frames": [asdict(frame) for frame in self.frames],
         }
 
     def __str__(self) -> str:
         from txwatchdog.tracebacks import traceback_text  # only when someone looks
 
-        return traceback_text(self.frames) + self.summary
+        return traceback_text(self.frames) + annotated(self.annotations) + self.summary
 
     __repr__ = __str__
 
@@ -534,6 +548,19 @@ def blamed(offender: Function | None, via: str | None, cause: str = "unknown") -
     if offender is None:
         return "in no callback that was seen"
     return f"in {offender} via {via}" if via else f"in {offender}"
+
+
+def annotated(annotations: Mapping[str, Plain]) -> str:
+    """Annotations as a line, whatever is in them; empty for none."""
+    return f"Annotated {annotations_text(annotations)}\n" if annotations else ""
+
+
+def annotations_text(annotations: Mapping[str, Plain]) -> str:
+    """Annotations in a few words, printable: `request='GET /x', user=7`."""
+    return ", ".join(
+        f"{name if name.isidentifier() else ascii(name)}={value!r}"
+        for name, value in annotations.items()
+    )
 
 
 def _because(shares: Mapping[str, float]) -> str:

@@ -22,7 +22,7 @@ from attrs import frozen
 from twisted.internet.interfaces import IAddress
 from twisted.logger import Logger
 
-from txwatchdog.binding import address_of, unbind
+from txwatchdog.binding import address_of, close
 
 __all__ = ["Bounds", "Scraped", "WsgiApp"]
 
@@ -126,8 +126,7 @@ class Scraped:
         await asyncio.sleep(0)  # in which asyncio closes their sockets
 
     def _close(self) -> None:
-        self._listening.close()
-        unbind(self.address)
+        close(self._listening, self.address)
         self.address = None
 
 

@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.interfaces import IReactorCore
 from twisted.logger import Logger
 
+from txwatchdog.systemd import Notifier
 from txwatchdog.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ class WatchdogService(Service):
         audit: A file in which who did what in the manhole is kept. None: only in the log.
         metrics: The endpoint at which metrics for Prometheus are served, as `manhole`'s. None:
             nowhere. Needs the extra `metrics`.
+        systemd: Whether systemd is told how the reactor does, if it asks for that: see
+            `txwatchdog.systemd.Notifier`. False for a service that tells it itself.
 
     Raises:
         ValueError: An argument is not one of these. Without a reactor: when it is first wanted.
@@ -77,6 +80,7 @@ class WatchdogService(Service):
         statement_timeout: float = 30.0,
         audit: str | os.PathLike[str] | None = None,
         metrics: str | None = None,
+        systemd: bool = True,
     ) -> None:
         self._reactor = reactor
         self._threshold = threshold
@@ -93,7 +97,7 @@ class WatchdogService(Service):
         if reactor is not None:
             _ = self.watchdog  # now, so that what is wrong with an argument is said here
         self._manhole: Manhole | None = None
-        self._makers: list[MakePart] = []
+        self._makers: list[MakePart] = [Notifier] if systemd else []
         if metrics is not None:
             self.plug(_serving(metrics))
         self._parts: list[Part] = []

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime, timedelta, timezone
 from functools import partial
 from types import FrameType
@@ -18,6 +19,7 @@ from twisted.internet.interfaces import IReactorCore
 from twisted.logger import Logger
 
 from txwatchdog.activity import Activity
+from txwatchdog.annotating import Notes
 from txwatchdog.auditlog import asker, tell
 from txwatchdog.blame import Blame, blame, blame_samples, is_operators
 from txwatchdog.causes import UNBLAMED, Verdict
@@ -104,6 +106,7 @@ class Watchdog:
         self._threshold = _checked_seconds("threshold", threshold)
         self._tick = Tick(_nanoseconds(self._threshold), self._over)
         self._detector = Detector(self._tick.limit_ns)
+        self._notes = Notes()
         self._ledger = Ledger()
         self._log = PauseLog(time.monotonic_ns)
         self._thread = ReactorThread(self.reactor)
@@ -168,6 +171,7 @@ class Watchdog:
                     lambda: self._thread.ident,
                     self._finish,
                     self._log.flush,
+                    notes=self._notes,
                     with_alarm="sigalrm" in self._rings,
                     box=self._box,
                 )
@@ -176,6 +180,7 @@ class Watchdog:
                     self.reactor,
                     self._tick,
                     self._detector,
+                    self._notes,
                     interval=self._interval,
                     clock=self._clock,
                 )
@@ -188,6 +193,20 @@ class Watchdog:
             begin = partial(self._reactor_runs, self._starts)
             self._undo.append(self._thread.when_running(begin))
         _tell("start")
+
+    def start_here(self) -> None:
+        """Begin to look at this thread, in which the reactor is going to run.
+
+        For tests: trial calls one first, and has the reactor run only while that waits. What is
+        called until then counts as the first tick.
+        """
+        with self._switch:
+            if not self._running and not self.reactor.running:
+                self._thread.assume_current()
+                self.start()
+                if self._watch is not None:
+                    self._watch.start()
+            self.start()
 
     def stop(self) -> None:
         """Stop looking, and leave nothing behind. Does nothing if it does not look.
@@ -395,6 +414,31 @@ class Watchdog:
 
         return unsubscribe
 
+    def annotate(self, /, **fields: object) -> AbstractContextManager[None]:
+        """Note what the code in a `with` block is about, for the record of a pause in there.
+
+        `with watchdog.annotate(request="GET /x"): ...` puts that on `Pause.annotations`, and so
+        on tracebacks, the log and exports. It is a matter of a microsecond, on whether or not the
+        watchdog looks, and never raises.
+
+        What holds is what is noted by functions that are on the reactor thread's stack when a
+        sample of the pause is taken. So a coroutine's or an `inlineCallbacks` function's note
+        holds while it runs, not while it waits and others run; what other threads note never
+        does. Nor does it in what is only begun in the block and called by the reactor later: a
+        Deferred's callback, a timed call, another task; those have a block of their own. Where
+        blocks stand within one another, the inner one's value of a name is kept.
+
+        Args:
+            fields: 16 of them are kept on a record, each name cut to 64 characters. Of values text
+                and bytes (256 characters), numbers, truth values and None; of anything else its
+                type's name. They are looked at when a pause is sampled, and not before.
+
+        Returns:
+            a context manager, for one block at a time. It can be entered on behalf of another
+            function, by `contextlib`'s tools or an `__enter__`: then it is that one's.
+        """
+        return self._notes.note(fields)
+
     def reset(self) -> None:
         """Clear the ledger: counts and pauses begin anew."""
         with self._switch:
@@ -507,10 +551,10 @@ class Watchdog:
         ident = self._thread.ident
         frame = None if ident is None else sys._current_frames().get(ident)
         state, seconds = self._state()
-        raw = read_stack(frame)
+        raw, noted = read_stack(frame), self._notes.of(frame)
         verdict = Blame(None, None) if state == "idle" else blame(raw)
         number = self._number_under_way() if state == "paused" else None
-        return Stack(state, seconds, verdict.offender, verdict.via, resolve(raw), number)
+        return Stack(state, seconds, verdict.offender, verdict.via, resolve(raw), number, noted)
 
     def status(self) -> Status:
         """What the watchdog does, and what it costs."""

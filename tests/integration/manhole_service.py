@@ -89,8 +89,8 @@ class Service:
                 "address": str(manhole.address),
             }
             manhole.start()
-            again: Any = manhole.address
-            print(json.dumps({**left, "port": again.port}), flush=True)
+            again = getattr(manhole.address, "port", None)
+            print(json.dumps({**left, "port": again}), flush=True)
 
         done: Deferred[None] = manhole.stop()
         manhole.stop()

@@ -57,6 +57,7 @@ class ServiceProcess:
         directory: Path,
         endpoint: str = "tcp:0:interface=127.0.0.1",
         reactor: str = "epoll",
+        launcher: Sequence[str] = (),
         script: Path = SERVICE,
         **options: Any,
     ) -> None:
@@ -68,6 +69,7 @@ class ServiceProcess:
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
                 [
+                    *launcher,
                     sys.executable,
                     "-u",
                     str(script),
@@ -81,7 +83,7 @@ class ServiceProcess:
                 stderr=log,
                 env={**os.environ, "PYTHONPATH": str(SOURCE)},
             )
-        self.port = self.announced()["port"]
+        self.port = self.announced()["port"] or 22  # which ssh wants even without TCP
 
     def announced(self) -> Any:
         """Wait for the service's next announcement, and return it."""

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
@@ -78,9 +78,16 @@ class Child:
         script: its file name.
         arguments: what it is given.
         nice: by how much its priority is lowered.
+        environ: variables beside those of this process.
     """
 
-    def __init__(self, script: str, *arguments: str, nice: int = 0) -> None:
+    def __init__(
+        self,
+        script: str,
+        *arguments: str,
+        nice: int = 0,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
         source = str(Path(txwatchdog.__file__).parents[1])
         path = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH", "")]))
         self._what = " ".join([script, *arguments])
@@ -90,7 +97,7 @@ class Child:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": path},
+            env={**os.environ, "PYTHONPATH": path, **(environ or {})},
         )
         self._messages: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
         self._errors: list[bytes] = []

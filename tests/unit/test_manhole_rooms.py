@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prompt_toolkit.keys import Keys
 
-from txwatchdog.binding import address_of, bind, unbind
+from txwatchdog.binding import address_of, bind, close
 from txwatchdog.errors import ListenError
 from txwatchdog.manhole.console import is_complete
 from txwatchdog.manhole.display import lay_out
@@ -312,7 +312,8 @@ def test_a_socket_file_is_its_owners_and_replaced_when_stale(tmp_path: Path) -> 
         with pytest.raises(ListenError, match="already in use"):
             bind(endpoint)
         address = address_of(listening)
-    unbind(address)
+        close(listening, address)
+        close(listening, address)
     assert not path.exists()
     bind(f"{endpoint}:mode=660").close()
     assert path.stat().st_mode & 0o777 == 0o660

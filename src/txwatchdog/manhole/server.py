@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger, globalLogPublisher
 
-from txwatchdog.binding import address_of, bind, unbind
+from txwatchdog.binding import address_of, bind, close
 from txwatchdog.logs import log_failure
 from txwatchdog.manhole.around.failures import Failures
 from txwatchdog.manhole.around.looks import Around
@@ -367,8 +367,7 @@ class _Server:
 
     def _close(self) -> None:
         """Listen no more. In the manhole's thread while that lives, else in the reactor's."""
-        self._listening.close()
-        unbind(self.address)
+        close(self._listening, self.address)
         self.address = None
 
     def forget(self) -> None:

@@ -190,6 +190,7 @@ class BlackBox:
                     offender=verdict.offender,
                     via=verdict.via,
                     frames=resolve(sample.stack),
+                    annotations=sample.annotations,
                 )
             )
 

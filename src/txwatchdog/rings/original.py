@@ -14,6 +14,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from txwatchdog.annotating import Notes
 from txwatchdog.detector import Detector
 from txwatchdog.origin import read_origin
 from txwatchdog.probe import Tick
@@ -36,6 +37,7 @@ class OriginalMethod:
         reactor: the reactor.
         tick: what the probe knows: a signal that meets a waiting reactor is no pause.
         detector: keeps the samples.
+        notes: what the code on a stack says of itself.
         interval: seconds between two puttings-off.
         clock: what the timer counts.
 
@@ -50,12 +52,14 @@ class OriginalMethod:
         reactor: WatchedReactor,
         tick: Tick,
         detector: Detector,
+        notes: Notes,
         *,
         interval: float,
         clock: Clock,
     ) -> None:
         self._tick = tick
         self._detector = detector
+        self._notes = notes
         self._interval = interval
         self.alarm = Alarm(self._alarmed, clock, interrupts=True)
         self.wakes = self.samples = self.cpu_ns = 0
@@ -90,6 +94,8 @@ class OriginalMethod:
             self._detector.look(time.monotonic_ns(), tick_ns)  # drops what was kept of others
             self.samples += 1
             stack, origin = read_stack(frame), read_origin(frame)
-            sample = Sample(tick_ns, time.monotonic_ns(), stack, "sigalrm", origin=origin)
-            self._detector.keep(sample)
+            noted, now = self._notes.of(frame), time.monotonic_ns()
+            self._detector.keep(
+                Sample(tick_ns, now, stack, "sigalrm", origin=origin, annotations=noted)
+            )
         self.cpu_ns += time.thread_time_ns() - began_ns

@@ -20,6 +20,7 @@ from typing import TypeVar
 from attrs import evolve
 from twisted.logger import Logger
 
+from txwatchdog.annotating import Notes
 from txwatchdog.causes import Journal, Reading, Verdict, judge
 from txwatchdog.clocks import GcClock, Lateness, ThreadClocks
 from txwatchdog.detector import Detector
@@ -82,6 +83,7 @@ class WatchThread:
         ended: called in this thread for each tick that was a pause: its beginning in ns, its
             samples, its duration in ns, and where its time went.
         wakes_up: called in this thread at each wake, after all that.
+        notes: what the code on a stack says of itself.
         with_alarm: whether ring 2 is wanted.
         box: ring 3; None if it is not wanted.
         frames: all threads' innermost frames by identifier; `sys._current_frames`.
@@ -101,6 +103,7 @@ class WatchThread:
         ended: Callable[[int, tuple[Sample, ...], int, Verdict], None],
         wakes_up: Callable[[], None],
         *,
+        notes: Notes,
         with_alarm: bool,
         box: BlackBox | None = None,
         frames: Callable[[], Mapping[int, FrameType]] = sys._current_frames,
@@ -110,6 +113,7 @@ class WatchThread:
         self._ident = ident
         self._ended = ended
         self._wakes_up = wakes_up
+        self._notes = notes
         self._frames = frames
         self.alarm = Alarm(self._alarmed, "real", interrupts=False) if with_alarm else None
         self._box = box
@@ -288,14 +292,14 @@ class WatchThread:
         at_ns = time.monotonic_ns()
         if frame is None:
             return
-        stack = read_stack(frame)
+        stack, annotations = read_stack(frame), self._notes.of(frame)
         if self._tick.busy_since_ns != tick_ns:
             return  # the tick ended meanwhile: whatever this is, it is not of the pause
         self.samples += 1
         is_first = tick_ns != self._sampled_ns
         self._sampled_ns = tick_ns
         origin = read_origin(frame) if is_first else None
-        sample = Sample(tick_ns, at_ns, stack, "thread", origin=origin)
+        sample = Sample(tick_ns, at_ns, stack, "thread", origin=origin, annotations=annotations)
         if self._box is not None:
             self._box.paused(sample)
         asleep = self._look_asleep(tick_ns, LOOKS if is_first else 1)
@@ -376,9 +380,10 @@ class WatchThread:
         wait_ns = early_ns if early_ns > 0 else tick.limit_ns
         self.alarm.arm(min(max(wait_ns / 1e9, GRACE_SECONDS), MAX_WAIT_SECONDS))
         if early_ns <= 0:  # else C code has held the GIL since before the thread knew of this tick
-            origin = read_origin(frame)
+            stack, origin = read_stack(frame), read_origin(frame)
+            noted = self._notes.of(frame)
             self._alarm_samples.append(
-                Sample(tick_ns, now, read_stack(frame), "sigalrm", origin=origin)
+                Sample(tick_ns, now, stack, "sigalrm", origin=origin, annotations=noted)
             )
         # A C library without sem_clockwait(3) has it sleep by the clock of the day, which may have
         # been set back.
