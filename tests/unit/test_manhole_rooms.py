@@ -18,11 +18,11 @@ from prompt_toolkit.keys import Keys
 
 from txwatchdog.binding import address_of, bind, close
 from txwatchdog.errors import ListenError
-from txwatchdog.manhole.console import is_complete
 from txwatchdog.manhole.display import lay_out
 from txwatchdog.manhole.evaluate import Errand, Interpreter, Outcome
 from txwatchdog.manhole.keys import ChannelInput
 from txwatchdog.manhole.output import Outlet
+from txwatchdog.manhole.prompts import is_complete
 from txwatchdog.manhole.statement import Statement
 
 if TYPE_CHECKING:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import ast
-import codeop
 from typing import TYPE_CHECKING, Protocol
 
 from txwatchdog.manhole.helptext import console_help
-from txwatchdog.manhole.output import Capture, Outlet, routed
-from txwatchdog.manhole.runner import CTRL_C
+from txwatchdog.manhole.source import CTRL_C
 from txwatchdog.manhole.verbs.lines import console_verb
 from txwatchdog.manhole.welcome import pause_note, welcome
 
@@ -18,16 +15,7 @@ if TYPE_CHECKING:
     from txwatchdog.manhole.session import SessionChannel
     from txwatchdog.manhole.verbs.run import Verbs
 
-__all__ = ["Console", "Editor", "is_complete"]
-
-# codeop's own flags; typeshed does not know them.
-_DONT_IMPLY_DEDENT: int = getattr(codeop, "PyCF_DONT_IMPLY_DEDENT", 0x200)
-_ALLOW_INCOMPLETE: int = getattr(codeop, "PyCF_ALLOW_INCOMPLETE_INPUT", 0)
-
-_nowhere = Capture(Outlet(lambda _stream, _data: None, terminal=False), lambda _value: None)
-
-PS1 = ">>> "
-PS2 = "... "
+__all__ = ["Console", "Editor"]
 
 
 class Editor(Protocol):
@@ -158,46 +146,3 @@ def _make_editor(channel: SessionChannel, runner: Runner, history: HistoryFile |
 
     names = runner.interpreter.namespace
     return LineEditor(channel, names, lambda: pause_note(runner.watchdog), history)
-
-
-def is_complete(source: str) -> bool:
-    """Whether Enter at the end of an input runs it, as in Python's own console.
-
-    Args:
-        source: What has been typed so far.
-
-    Returns:
-        False while a statement lacks its rest, or a block the blank line that ends it. True also
-        for what can never become valid: running it shows the error.
-    """
-    # What the parser warns about shows when the input runs; until then nobody should see it.
-    with routed(_nowhere):
-        try:
-            if _lacks_its_rest(source):
-                return False
-            body = ast.parse(source).body
-        except Exception:
-            return True
-    is_block = bool(body) and (hasattr(body[-1], "body") or isinstance(body[-1], ast.Match))
-    return not is_block or not source.rsplit("\n", 1)[-1].strip()
-
-
-def _lacks_its_rest(source: str) -> bool:
-    """What `codeop` finds out, without what it does to find it.
-
-    It changes the process's warning filters for a moment, in a thread that is not the service's:
-    if the service does so, too, the one may put back what the other had set for a moment only.
-    """
-    if _parse_error(source) is None:
-        return False
-    error = _parse_error(source + "\n")
-    return error is None or "incomplete input" in str(error)
-
-
-def _parse_error(source: str) -> SyntaxError | None:
-    flags = ast.PyCF_ONLY_AST | _DONT_IMPLY_DEDENT | _ALLOW_INCOMPLETE
-    try:
-        compile(source, "<input>", "exec", flags, dont_inherit=True)
-    except SyntaxError as error:
-        return error
-    return None

@@ -20,10 +20,10 @@ from prompt_toolkit.search import accept_search
 from prompt_toolkit.styles import Style
 
 from txwatchdog.manhole.completion import complete, in_columns
-from txwatchdog.manhole.console import PS1, PS2, is_complete
 from txwatchdog.manhole.echo import echo
 from txwatchdog.manhole.frame import simplify
 from txwatchdog.manhole.keys import ChannelInput
+from txwatchdog.manhole.prompts import PS1, PS2, is_complete
 from txwatchdog.manhole.reflow import reflow
 from txwatchdog.manhole.scan import INDENT, indentation_after
 

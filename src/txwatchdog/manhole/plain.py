@@ -8,7 +8,7 @@ import unicodedata
 from collections import deque
 from typing import TYPE_CHECKING
 
-from txwatchdog.manhole.console import PS1, PS2, is_complete
+from txwatchdog.manhole.prompts import PS1, PS2, is_complete
 
 if TYPE_CHECKING:
     from txwatchdog.manhole.output import Outlet

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from txwatchdog.auditlog import tell
 from txwatchdog.manhole.spool import STDERR
+from txwatchdog.manhole.statuses import USAGE
 from txwatchdog.manhole.trail import text_of
 from txwatchdog.manhole.verbs.lines import verb_line
-from txwatchdog.manhole.verbs.run import USAGE, Verbs, not_allowed, what_is_allowed
+from txwatchdog.manhole.verbs.run import Verbs, not_allowed, what_is_allowed
 
 if TYPE_CHECKING:
     from txwatchdog.manhole.around.looks import Around

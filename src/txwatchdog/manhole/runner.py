@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from attrs import evolve, frozen
 
 from txwatchdog.auditlog import tell
-from txwatchdog.interrupting import asking
 from txwatchdog.manhole.evaluate import Errand, Interpreter, Outcome, trace
 from txwatchdog.manhole.grip import Grip
 from txwatchdog.manhole.notice import Notice
@@ -23,31 +22,25 @@ from txwatchdog.manhole.output import Capture, routed
 from txwatchdog.manhole.roles import FULL
 from txwatchdog.manhole.spool import STDERR
 from txwatchdog.manhole.statement import Statement
-from txwatchdog.manhole.trail import text_of
+from txwatchdog.manhole.statuses import INTERRUPTED
 from txwatchdog.manhole.values import Node
-from txwatchdog.manhole.verbs.lines import is_file_copy, verb_line
 from txwatchdog.manhole.worker import in_worker
-from txwatchdog.operators import tidy
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from txwatchdog.manhole.around.looks import Around
     from txwatchdog.manhole.evaluate import Drawn, Step
-    from txwatchdog.manhole.history import HistoryFile
     from txwatchdog.manhole.output import Outlet
     from txwatchdog.manhole.session import SessionChannel
     from txwatchdog.manhole.waiting import Pending
 
-__all__ = ["Ending", "Runner", "heed_ctrl_c", "read_script", "run_session"]
+__all__ = ["Ending", "Runner", "nothing_to_settle"]
 
 T = TypeVar("T")
 
 _SOON = 0.25  # seconds in which a healthy reactor has begun a statement
 _REFRESH = 1.0  # seconds between two looks at a reactor that has not
-_SCRIPT_LIMIT = 1 << 20  # bytes of source; compiling holds the GIL, and so the service
-INTERRUPTED = 130  # exit status, as shells give it
-CTRL_C = b"\x03"
 
 
 @frozen
@@ -396,113 +389,3 @@ class Runner:
         if outcome.message:
             self.outlet.write(outcome.message + "\n", STDERR)
         return Ending(outcome.status or 0, leaves=True)
-
-
-async def run_session(
-    channel: SessionChannel,
-    command: bytes | None,
-    watchdog: Any,
-    namespace: Mapping[str, Any],
-    *,
-    history: HistoryFile | None = None,
-    statement_timeout: float = 0.0,
-    around: Around | None = None,
-    settle: Callable[[], Awaitable[None]] = nothing_to_settle,
-) -> int:
-    """Be one session, from its first byte to its last.
-
-    Args:
-        channel: Its channel; ``terminal`` says whether there is one.
-        command: What ``exec`` asks for; None for a shell.
-        watchdog: The operator's.
-        namespace: What the operator begins with.
-        statement_timeout: Seconds that a statement may take in the reactor's thread; 0: any.
-        history: Where a console's inputs are kept; None: not beyond the session.
-        around: What looks around in the process.
-        settle: As for a `Runner`.
-
-    Returns:
-        The exit status for the client.
-    """
-    asking.set(f"manhole: {tidy(channel.operator.name)}")
-    if channel.operator.role != FULL:
-        from txwatchdog.manhole.restricted import run_restricted
-
-        return await run_restricted(channel, command, watchdog, around)
-    runner = Runner(watchdog, namespace, channel, statement_timeout, around=around, settle=settle)
-    channel.on_interrupt = runner.interrupt
-    session = asyncio.current_task()
-    assert session is not None
-    session.add_done_callback(lambda _session: runner.interpreter.forget())
-    if command is None and channel.terminal is not None:
-        from txwatchdog.manhole.console import Console
-
-        return await Console(channel, runner, history).interact()
-    if command is None:
-        source = await read_script(channel, runner.outlet)
-    else:
-        source = _decode(command, runner.outlet)
-    if source is None:
-        return 1
-    if command is not None and is_file_copy(source):
-        runner.outlet.write("no files are copied here: this is a Python console\n", STDERR)
-        tell("statement", "refused", what=source, reason="no files are copied here", status=2)
-        return 2
-    line = None if command is None else verb_line(source)
-    if line is not None:
-        from txwatchdog.manhole.verbs.run import Verbs  # brings click
-
-        return await Verbs(channel, watchdog, runner, around=around).run(line)
-    if command is not None:
-        heed_ctrl_c(channel, runner.interrupt)
-    return (await runner.run(source)).status
-
-
-async def read_script(channel: SessionChannel, outlet: Outlet) -> str | None:
-    """Read a script from a session's stdin.
-
-    Args:
-        channel: The session's, without a terminal.
-        outlet: Where to say what is wrong with it.
-
-    Returns:
-        The source; None if it is too long, or no text.
-    """
-    data = bytearray()
-    complete = asyncio.Event()
-
-    def on_input(more: bytes) -> None:
-        if len(data) <= _SCRIPT_LIMIT:
-            data.extend(more)
-        else:
-            complete.set()
-
-    channel.listen(on_input, complete.set)
-    await complete.wait()
-    if len(data) > _SCRIPT_LIMIT:
-        reason = f"the script is longer than {_SCRIPT_LIMIT} bytes"
-        outlet.write(f"{reason}\n", STDERR)
-        tell("statement", "refused", what=text_of(bytes(data)), reason=reason, status=1)
-        return None
-    return _decode(bytes(data), outlet)
-
-
-def _decode(source: bytes, outlet: Outlet) -> str | None:
-    try:
-        return source.decode("utf-8")
-    except UnicodeDecodeError as error:
-        outlet.write(f"the source is not UTF-8: {error}\n", STDERR)
-        tell("statement", "refused", what=text_of(source), reason="it is not UTF-8", status=1)
-        return None
-
-
-def heed_ctrl_c(channel: SessionChannel, interrupt: Callable[[], None]) -> None:
-    """Have Ctrl-C on the client's terminal, or its signal INT, interrupt a command.
-
-    Args:
-        channel: The session's; whatever else the client sends is dropped.
-        interrupt: What to call.
-    """
-    on_terminal = channel.terminal is not None
-    channel.on_interrupt = interrupt
-    channel.listen(lambda data: interrupt() if on_terminal and CTRL_C in data else None)

@@ -393,7 +393,8 @@ class _Server:
     async def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
         """Accept connections until told to end, then see all of them off."""
         from txwatchdog.manhole.history import HistoryFile, history_path
-        from txwatchdog.manhole.runner import nothing_to_settle, run_session
+        from txwatchdog.manhole.runner import nothing_to_settle
+        from txwatchdog.manhole.serving import run_session
         from txwatchdog.manhole.session import Connection
         from txwatchdog.manhole.ssh import Factory
         from txwatchdog.manhole.trail import recorded

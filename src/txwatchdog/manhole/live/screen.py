@@ -34,6 +34,7 @@ from txwatchdog.manhole.live.model import (
     Snapshot,
 )
 from txwatchdog.manhole.live.page import page, pause_lines, stack_lines
+from txwatchdog.manhole.statuses import INTERRUPTED
 from txwatchdog.manhole.worker import in_worker
 from txwatchdog.process import this_process
 
@@ -51,8 +52,7 @@ __all__ = ["LiveScreen"]
 
 _PERIOD = 1.0  # seconds between two looks
 _ROWS = 100  # offenders and pauses that are looked at
-LEFT = 0  # exit statuses
-INTERRUPTED = 130
+LEFT = 0  # exit status
 
 _STYLE = Style.from_dict(
     {

@@ -16,9 +16,10 @@ from attrs import frozen
 
 from txwatchdog.auditlog import tell
 from txwatchdog.manhole.roles import TUNE, allows
-from txwatchdog.manhole.runner import INTERRUPTED, heed_ctrl_c, read_script
 from txwatchdog.manhole.script import give_arguments
+from txwatchdog.manhole.source import heed_ctrl_c, read_script
 from txwatchdog.manhole.spool import STDERR
+from txwatchdog.manhole.statuses import INTERRUPTED, RAISED, USAGE
 from txwatchdog.manhole.verbs.lines import NAMES
 from txwatchdog.manhole.verbs.table import VERBS, Call, UsageError, read_order
 from txwatchdog.manhole.worker import in_worker
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Verbs", "not_allowed", "what_is_allowed"]
 
-USAGE = 2  # exit statuses
-RAISED = 1
 _OUTCOMES = {0: "done", USAGE: "not understood", INTERRUPTED: "interrupted"}
 
 _WIDTH = 100  # columns, where there is no terminal
