@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from txwatchdog.manhole.display import lay_out
@@ -109,6 +109,7 @@ def test_a_value_looks_as_in_python(value: Any) -> None:
 
 
 @given(_hostile, st.integers(1, 50), st.integers(1, 500))
+@example([*[None] * 4, Point(Point(None)), None], 12, 93)
 def test_no_look_exceeds_its_budget(value: Any, nodes: int, characters: int) -> None:
     """However large and broken the parts are, only so much is kept of them."""
     try:

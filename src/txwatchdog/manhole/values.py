@@ -162,7 +162,11 @@ class _Look:
             if self._is_spent():
                 break
             field = getattr(value, name)
-            child = self._text(shows(field)) if callable(shows) else self.part(field)
+            if callable(shows):
+                self._nodes -= 1
+                child = self._text(shows(field))
+            else:
+                child = self.part(field)
             child.key = f"{name}="
             self._room -= len(child.key)
             children.append(child)
