@@ -113,6 +113,8 @@ async def exceptions_set_in_the_watch_thread(service: Service) -> None:
     watchdog.start()
     (thread,) = [each for each in threading.enumerate() if each.name == "txwatchdog"]
     watch: Any = watchdog._watch
+    # From then on it sleeps nearly always; what met it as it opens a file would leave that open.
+    await service.until(lambda: watch.wakes, "it has begun")
     for kind in (SystemExit, KeyboardInterrupt, GeneratorExit):
         watch.error = None
         ctypes.pythonapi.PyThreadState_SetAsyncExc(

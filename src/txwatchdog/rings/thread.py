@@ -377,7 +377,8 @@ class WatchThread:
             return
         early_ns = tick_ns + tick.limit_ns - now if tick_ns else tick.limit_ns
         # As long as the thread does not come back to set it, the alarm stands in for it.
-        wait_ns = early_ns if early_ns > 0 else tick.limit_ns
+        # In a long pause at growing distances, or else its first samples would have to make room.
+        wait_ns = early_ns if early_ns > 0 else max(tick.limit_ns, (now - tick_ns) // 2)
         self.alarm.arm(min(max(wait_ns / 1e9, GRACE_SECONDS), MAX_WAIT_SECONDS))
         if early_ns <= 0:  # else C code has held the GIL since before the thread knew of this tick
             stack, origin = read_stack(frame), read_origin(frame)
