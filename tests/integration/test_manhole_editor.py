@@ -123,6 +123,16 @@ def test_a_block_runs_as_pasted(screen: Screen, marked: bool) -> None:
     assert "...     return m * 2\n" in text
 
 
+@pytest.mark.parametrize("marked", [True, False])
+def test_a_block_out_of_a_class_runs(screen: Screen, marked: bool) -> None:
+    """A block is pasted with the margin that it had where it stood, and runs all the same."""
+    pasted = "    def f(n):\n        if n:\n\n            return n * 2\n    print('so', f(21))\n"
+    screen.paste(pasted, marked=marked)
+    screen.wait("...     print('so', f(21))")
+    screen.press("Enter")
+    screen.wait("\nso 42\n>>>")
+
+
 def test_lines_with_their_own_indentation_keep_it(screen: Screen) -> None:
     """A program that types a block line by line, blanks included, is not indented twice."""
     for line in ("for n in range(2):", "    if n:", "        print('n', n)", ""):

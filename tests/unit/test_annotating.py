@@ -22,6 +22,7 @@ from txwatchdog import Watchdog
 from txwatchdog.annotating import MAX_BLOCKS, MAX_DEPTH, Notes, plain
 from txwatchdog.lastrun import SLOT_BYTES, SLOTS_AT, STACKS_AT, Record, decode, encode, last_run
 from txwatchdog.ledger import Ledger
+from txwatchdog.manhole.live.page import pause_lines, stack_lines
 from txwatchdog.records import Stack
 
 
@@ -346,6 +347,15 @@ def test_a_stack_has_them() -> None:
     now = Stack("paused", 1.0, None, None, (), 1, ANNOTATIONS)
     assert str(now).startswith("Annotated request='GET /\\x1b[31m', user=7\nreactor paused 1.0 s")
     assert now.as_dict()["annotations"] == ANNOTATIONS
+
+
+def test_the_live_view_has_them() -> None:
+    """Below the traceback of a pause that was chosen, and of the one under way."""
+    line = "Annotated request='GET /\\x1b[31m', user=7"
+    one = sampled([(stack(("handle", "/srv/app/db.py")), 1.0)])
+    assert one.culprit is not None
+    assert line in pause_lines(evolve(one, culprit=evolve(one.culprit, annotations=ANNOTATIONS)))
+    assert stack_lines(Stack("paused", 1.0, None, None, (), 1, ANNOTATIONS)) == [line]
 
 
 def test_the_black_box_has_them() -> None:

@@ -49,6 +49,9 @@ if TYPE_CHECKING:
         ("1 \\", False),
         ("a b", True),
         ("\x00", True),
+        ("    if x:\n        f()", False),
+        ("    if x:\n        f()\n", True),
+        ("    f()\n    g()", True),
     ],
 )
 def test_enter_runs_what_is_complete(source: str, complete: bool) -> None:

@@ -201,3 +201,13 @@ def test_a_recursion_as_deep_as_the_sampler_keeps() -> None:
     """A stack of 2000 calls makes a page, too."""
     deep = sampled([(stack(*[("again", "/srv/app/x.py")] * 2000), 1.0)])
     assert len(Page(deep.export("report")).data["stacks"]) == 2000
+
+
+def test_data_has_what_was_noted_as_text() -> None:
+    """A pause has its annotations in a few printable words, or none."""
+    told = sampled([(stack(LOOP, ("f", "/srv/app/x.py")), 1.0)])
+    assert told.culprit is not None
+    noted = evolve(told, culprit=evolve(told.culprit, annotations={"request": "</script>\x1b"}))
+    first, second = Page(report(noted, told)).data["pauses"]
+    assert first["annotations"] == "request='</script>\\x1b'"
+    assert second["annotations"] == ""

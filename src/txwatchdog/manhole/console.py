@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from txwatchdog.manhole.helptext import console_help
+from txwatchdog.manhole.prompts import dedented
 from txwatchdog.manhole.source import CTRL_C
 from txwatchdog.manhole.verbs.lines import console_verb
 from txwatchdog.manhole.welcome import pause_note, welcome
@@ -103,7 +104,7 @@ class Console:
             if line is not None:
                 await self._run_verb(line)
                 return None
-            ending = await self._runner.run(source + "\n")
+            ending = await self._runner.run(dedented(source) + "\n")
         finally:
             self._is_running = False
         return ending.status if ending.leaves else None

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ast
 import codeop
+import textwrap
 
 from txwatchdog.manhole.output import Capture, Outlet, routed
 
-__all__ = ["PS1", "PS2", "is_complete"]
+__all__ = ["PS1", "PS2", "dedented", "is_complete"]
 
 # codeop's own flags; typeshed does not know them.
 _DONT_IMPLY_DEDENT: int = getattr(codeop, "PyCF_DONT_IMPLY_DEDENT", 0x200)
@@ -29,6 +30,7 @@ def is_complete(source: str) -> bool:
         False while a statement lacks its rest, or a block the blank line that ends it. True also
         for what can never become valid: running it shows the error.
     """
+    source = dedented(source)
     # What the parser warns about shows when the input runs; until then nobody should see it.
     with routed(_nowhere):
         try:
@@ -39,6 +41,15 @@ def is_complete(source: str) -> bool:
             return True
     is_block = bool(body) and (hasattr(body[-1], "body") or isinstance(body[-1], ast.Match))
     return not is_block or not source.rsplit("\n", 1)[-1].strip()
+
+
+def dedented(source: str) -> str:
+    """`source` without the margin that its lines share, if the first has one.
+
+    So comes a block that is copied out of a function or a class, and no other: what begins with
+    an indentation can't be run as it is.
+    """
+    return textwrap.dedent(source) if source[:1] in {" ", "\t"} else source
 
 
 def _lacks_its_rest(source: str) -> bool:

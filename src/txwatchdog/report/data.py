@@ -8,7 +8,7 @@ from typing import Any
 from txwatchdog.blame import here, reactor_frames
 from txwatchdog.calls import Path
 from txwatchdog.exports import Recording, heading
-from txwatchdog.records import Offender, Pause, RawStack
+from txwatchdog.records import Offender, Pause, RawStack, annotations_text
 
 __all__ = ["report_data"]
 
@@ -24,9 +24,9 @@ def report_data(recording: Recording) -> dict[str, Any]:
     * `functions`: [name, file, first line, kind];
     * `frames`: [function, line at which it stood, source line];
     * `stacks`: [the stack that called, frame]; -1 called the outermost;
-    * `pauses`, earliest first: the fields, `origin` as a sentence, `culprit`, the place of the
-      sample that is blamed, and `samples`: [seconds into the pause, seconds, ring, stack, how
-      many reactor frames];
+    * `pauses`, earliest first: the fields, `origin` and `annotations` as text, `culprit`, the
+      place of the sample that is blamed, and `samples`: [seconds into the pause, seconds, ring,
+      stack, how many reactor frames];
     * `offenders`, most time first: the fields, and `profile`: [seconds, stack].
     """
     tables = _Tables()
@@ -49,6 +49,7 @@ def _pause(pause: Pause, tables: _Tables) -> dict[str, Any]:
     return {
         **pause.fields(),
         "origin": pause.origin.sentence if pause.origin else None,
+        "annotations": annotations_text(pause.annotations),
         "culprit": next((n for n, s in enumerate(pause.samples) if s is pause.culprit), None),
         "samples": [
             [

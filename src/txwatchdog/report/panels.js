@@ -95,6 +95,7 @@ function showPause(pause) {
   facts.append(make("span", {}, place(pause)), make("span", {}, plural(pause.samples.length, "sample")));
   const what = make("p", { class: "what" }, blamed(pause), pause.via ? make("span", { class: "muted" }, ` via ${pause.via}`) : "");
   if (pause.origin) facts.append(make("span", { class: "origin" }, pause.origin));
+  if (pause.annotations) facts.append(make("span", { class: "origin" }, pause.annotations));
   const trace = make("div", { class: "trace" });
   $("pause").replaceChildren(what, facts, ...sampleStrip(pause, trace), trace);
   toBlamed(trace);

@@ -12,7 +12,7 @@ from prompt_toolkit.utils import get_cwidth
 
 from txwatchdog.manhole.live.history import STEP, blocks, log_level
 from txwatchdog.manhole.live.model import KEYS, NOW
-from txwatchdog.records import Function
+from txwatchdog.records import Function, annotated
 from txwatchdog.tracebacks import traceback_text
 
 if TYPE_CHECKING:
@@ -290,7 +290,7 @@ def stack_lines(stack: Stack) -> list[str]:
     Args:
         stack: The reactor's.
     """
-    return traceback_text(stack.frames).splitlines()
+    return (traceback_text(stack.frames) + annotated(stack.annotations)).splitlines()
 
 
 def pause_lines(pause: Pause) -> list[str]:
@@ -302,6 +302,7 @@ def pause_lines(pause: Pause) -> list[str]:
     lines = traceback_text(pause.frames).splitlines()
     if pause.origin:
         lines.append(f"Called by the reactor for a {pause.origin}")
+    lines += annotated(pause.annotations).splitlines()
     shares = sorted(pause.shares.items(), key=lambda item: item[1], reverse=True)
     lines.append(", ".join(f"{share:.0%} {cause}" for cause, share in shares if share >= 0.005))
     return lines
