@@ -28,11 +28,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-sys.path.extend(str(Path(__file__).parents[up] / to) for up, to in ((1, "integration"), (2, "")))
+sys.path.extend(str(Path(__file__).parents[up] / to) for up, to in ((1, "integration"), (1, "")))
 
 from attrs import define, field, frozen
 from manhole_support import ServiceProcess, Terminal
-from tests.benchmarks.strangers import latencies, percentiles
+
+from benchmarks.strangers import latencies, percentiles
 
 THRESHOLD = 0.2
 PAUSE = 0.3
