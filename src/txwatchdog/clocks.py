@@ -12,6 +12,7 @@ import os
 import sys
 import threading
 import time
+from io import FileIO
 from typing import Any
 
 from txwatchdog.causes import Reading
@@ -96,9 +97,9 @@ class ThreadClocks:
 
     def close(self) -> None:
         """Close the files."""
-        for descriptor in (self._schedule, self._syscall, self._scheduler):
-            if descriptor is not None:
-                os.close(descriptor)
+        for file in (self._schedule, self._syscall, self._scheduler):
+            if file is not None:
+                file.close()
         self._schedule = self._syscall = self._scheduler = None
 
     def read(self, busy_ns: int, suspended_ns: int) -> Reading:
@@ -132,8 +133,8 @@ class ThreadClocks:
         if self._syscall is None or self._futex is None or self._gil is None:
             return None
         try:
-            words = os.pread(self._syscall, 256, 0).split()
-        except OSError:
+            words = os.pread(self._syscall.fileno(), 256, 0).split()
+        except (OSError, ValueError):
             return None
         if not words or words[0] == b"running":
             return False
@@ -168,9 +169,9 @@ class Lateness:
 
     def close(self) -> None:
         """Close the files."""
-        for descriptor in (self._schedule, self._scheduler):
-            if descriptor is not None:
-                os.close(descriptor)
+        for file in (self._schedule, self._scheduler):
+            if file is not None:
+                file.close()
         self._schedule = self._scheduler = None
 
     def woke(self, late_ns: int) -> tuple[int, int]:
@@ -209,30 +210,31 @@ def _cpu_clock(ident: int) -> int | None:
         return None
 
 
-def _open(path: str) -> int | None:
+def _open(path: str) -> FileIO | None:
+    # An object, not a number: it closes itself where whoever made it died before it was kept.
     try:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        return FileIO(path)
     except OSError:
         return None
 
 
-def _numbers(descriptor: int | None) -> tuple[int, int, int] | None:
+def _numbers(file: FileIO | None) -> tuple[int, int, int] | None:
     """A schedstat file: CPU time and time queued for a CPU, in ns, and time slices."""
-    if descriptor is None:
+    if file is None:
         return None
     try:
-        cpu, queued, slices = os.pread(descriptor, 128, 0).split()
+        cpu, queued, slices = os.pread(file.fileno(), 128, 0).split()
         return int(cpu), int(queued), int(slices)
     except (OSError, ValueError):
         return None
 
 
-def _ran_at_ns(descriptor: int | None) -> int | None:
+def _ran_at_ns(file: FileIO | None) -> int | None:
     """A sched file: the `exec_start` in it, which is in ms (kernel/sched/debug.c)."""
-    if descriptor is None:
+    if file is None:
         return None
     try:
-        head = os.pread(descriptor, 512, 0)
+        head = os.pread(file.fileno(), 512, 0)
         _, _, value = head.partition(b"exec_start")[2].partition(b":")
         milliseconds, fraction = value.split(maxsplit=1)[0].split(b".")
         return int(milliseconds) * 1_000_000 + int(fraction)

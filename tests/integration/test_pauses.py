@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 import pytest
 from attrs import frozen
+from kinds import HELD_SECONDS
 from support import REACTORS, Child, outcome
 
 THRESHOLD = 0.2
@@ -274,6 +275,8 @@ def test_sample_is_taken_during_the_pause(runs: Runs, reactor: str, call: str) -
 def test_alarm_backs_the_thread_up(runs: Runs, reactor: str, call: str) -> None:
     """Where C code holds the GIL and looks for signals, SIGALRM takes a sample meanwhile."""
     result = outcome(runs[reactor])
+    if result.calls[call].seconds > 3 * HELD_SECONDS:
+        pytest.skip("the machine made it last longer than it was to, which puts the alarm off")
     check_alarmed(result.only(call), result.calls[call])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from io import FileIO
 from pathlib import Path
 
 import pytest
@@ -24,10 +24,10 @@ def test_when_a_thread_last_ran(tmp_path: Path, text: str, at_ns: int | None) ->
     """The scheduler's file tells when a thread last had a CPU, or nothing is known."""
     path = tmp_path / "sched"
     path.write_text(text)
-    descriptor = os.open(path, os.O_RDONLY)
-    assert _ran_at_ns(descriptor) == at_ns
-    os.close(descriptor)
-    assert _ran_at_ns(descriptor) is None
+    file = FileIO(path)
+    assert _ran_at_ns(file) == at_ns
+    file.close()
+    assert _ran_at_ns(file) is None
     assert _ran_at_ns(None) is None
 
 
@@ -38,7 +38,7 @@ def test_how_a_thread_was_scheduled(
     """The schedstat file tells CPU time, time queued and slices, or nothing is known."""
     path = tmp_path / "schedstat"
     path.write_text(text)
-    descriptor = os.open(path, os.O_RDONLY)
-    assert _numbers(descriptor) == numbers
-    os.close(descriptor)
-    assert _numbers(descriptor) is None
+    file = FileIO(path)
+    assert _numbers(file) == numbers
+    file.close()
+    assert _numbers(file) is None
