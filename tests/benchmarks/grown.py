@@ -1,6 +1,6 @@
 """A child: a watched process that has seen, or has, very many of something; says what things cost.
 
-    grown.py pauses|offenders|connections|depth NUMBER
+grown.py pauses|offenders|connections|depth NUMBER
 """
 
 from __future__ import annotations

@@ -147,7 +147,7 @@ def facts() -> dict[str, str]:
         "processor": _processor(),
         "kernel": f"{platform.system()} {platform.release().split('-')[0]}",
         "Python": platform.python_version(),
-        "Twisted": twisted.version.public(),
+        "Twisted": twisted.__version__,
         "load": " ".join(f"{each:.1f}" for each in os.getloadavg()),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
     }
@@ -209,7 +209,7 @@ def child(
     script: str, *arguments: object, python: str | Path = sys.executable, stderr: Any = None
 ) -> Iterator[Spoken]:
     """Run `script`, a file beside this one or `-c`, and end it afterwards."""
-    paths = (ROOT / "src", ROOT / "tests" / "integration", HERE)
+    paths = (ROOT / "src", ROOT / "tests" / "integration", ROOT / "tests")
     process = subprocess.Popen(
         [str(python), script if script == "-c" else str(HERE / script), *map(str, arguments)],
         stdin=subprocess.PIPE,

@@ -11,7 +11,6 @@ import importlib
 import logging
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -139,7 +138,8 @@ class OursWithConsole(Ours):
         while self._manhole.address is None:
             time.sleep(0.01)
         command = ["ssh", "-tt", "-F", "/dev/null", "-i", str(self._key), "-p"]
-        command += [str(self._manhole.address.port), "-o", "StrictHostKeyChecking=no"]
+        address: Any = self._manhole.address
+        command += [str(address.port), "-o", "StrictHostKeyChecking=no"]
         command += ["-o", "UserKnownHostsFile=/dev/null", "127.0.0.1"]
         self._ssh = subprocess.Popen(
             command,
@@ -262,7 +262,8 @@ class Aiodebug(Method):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._slow: Any = importlib.import_module("aiodebug.log_slow_callbacks")
-        self._bare = asyncio.events.Handle._run  # type: ignore[attr-defined]
+        handle: Any = asyncio.events.Handle
+        self._bare = handle._run
 
     def _ended(self, name: str, seconds: float) -> None:
         self.report(Report(time.monotonic_ns(), name, (), seconds))
@@ -271,7 +272,8 @@ class Aiodebug(Method):
         self._slow.enable(self.threshold, self._ended)
 
     def off(self) -> None:
-        asyncio.events.Handle._run = self._bare  # type: ignore[attr-defined]
+        handle: Any = asyncio.events.Handle
+        handle._run = self._bare
 
 
 class Aiocop(Method):

@@ -15,7 +15,6 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 
-
 from attrs import frozen
 
 from .harness import Bench, Spoken, Spread, Table, child, goal
@@ -55,7 +54,7 @@ class Contender:
 
 @contextlib.contextmanager
 def _py_spy(pid: int) -> Iterator[None]:
-    command = [python_with("py-spy").with_name("py-spy"), "record", "-r", "100", "-d", "3600"]
+    command = [str(python_with("py-spy").with_name("py-spy")), "record", "-r", "100", "-d", "3600"]
     process = subprocess.Popen(
         [*command, "-o", "/dev/null", "-f", "raw", "-p", str(pid)],
         stdout=subprocess.PIPE,
@@ -199,12 +198,9 @@ def compare(bench: Bench, server: str, title: str) -> Table:
     bare: list[float] = []
     for contender in CONTENDERS:
         bench.say(f"{server}: {contender.title}")
+        each = (fewer if contender.slow else number) // processes
         try:
-            found = [
-                pair
-                for _ in range(processes)
-                for pair in pairs(server, contender, (fewer if contender.slow else number) // processes)
-            ]
+            found = [pair for _ in range(processes) for pair in pairs(server, contender, each)]
         except (Missing, RuntimeError) as problem:
             table.rows.append((contender.title, f"not measured: {problem}", "", "", "", ""))
             continue
