@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Generator
+
+import pytest
 from hypothesis import HealthCheck, settings
 
 # A loaded machine may take its time: how long an example takes says nothing about it.
@@ -9,3 +13,27 @@ settings.register_profile(
     "patient", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=False
 )
 settings.load_profile("patient")
+
+TOOLS = ("ssh", "ssh-keygen", "ssh-agent", "ssh-add", "tmux")
+"""Programs that some tests are made with, on a machine that may have no more than Python."""
+
+
+def _skipped_without_its_tool() -> Generator[None, object, object]:
+    try:
+        return (yield)
+    except FileNotFoundError as error:
+        if error.filename in TOOLS and shutil.which(error.filename) is None:
+            pytest.skip(f"{error.filename} is not installed")
+        raise
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup() -> Generator[None, object, object]:
+    """Skip what can't be set up for want of a program, and say which."""
+    return (yield from _skipped_without_its_tool())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None, object, object]:
+    """Skip what can't be run for want of a program, and say which."""
+    return (yield from _skipped_without_its_tool())

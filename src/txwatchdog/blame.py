@@ -26,6 +26,7 @@ __all__ = [
     "Places",
     "blame",
     "blame_samples",
+    "callback_start",
     "cut_own",
     "function_of",
     "here",

@@ -15,6 +15,9 @@ import click
 
 from txwatchdog.errors import WatchdogError
 from txwatchdog.keys_command import keys as keys_command
+from txwatchdog.parameters import directory, file, seconds_above_zero
+from txwatchdog.run_command import run as run_command
+from txwatchdog.run_command import taken_follow_up
 
 __all__ = ["main"]
 
@@ -29,12 +32,14 @@ def _version() -> str:
         return "(not installed: run from its source tree)"
 
 
-def _endpoint(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
-    """Return `value` if Twisted can read it as a TCP endpoint.
+def _endpoint(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+    """Return `value` if Twisted can read it as a TCP endpoint, or if there is none.
 
     Raises:
         click.BadParameter: It can't, or its port does not exist.
     """
+    if value is None:
+        return None
     from twisted.internet.endpoints import TCP4ServerEndpoint, serverFromString
 
     remedy = (
@@ -54,21 +59,6 @@ def _endpoint(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
     return value
 
 
-def _seconds(_ctx: click.Context, _param: click.Parameter, value: str) -> float:
-    """Return `value` as seconds.
-
-    Raises:
-        click.BadParameter: It is no finite number above zero.
-    """
-    try:
-        seconds = float(value)
-    except ValueError:
-        seconds = math.nan
-    if not (math.isfinite(seconds) and seconds > 0):
-        raise click.BadParameter(f"{value!r} is no threshold: give seconds above 0, such as 0.5.")
-    return seconds
-
-
 def _seconds_or_none(_ctx: click.Context, _param: click.Parameter, value: str) -> float:
     """Return `value` as seconds.
 
@@ -84,21 +74,23 @@ def _seconds_or_none(_ctx: click.Context, _param: click.Parameter, value: str) -
     return seconds
 
 
-def _directory(_ctx: click.Context, _param: click.Parameter, value: str) -> Path:
-    """Return `value` as the path of a directory, which need not exist yet.
+class _Main(click.Group):
+    """The commands; what one of them has prepared to follow runs when click is done.
 
-    Raises:
-        click.BadParameter: Something that is no directory has that name.
+    A program that runs within click would have its exceptions, Ctrl-C among them, taken by it.
     """
-    path = Path(value)
-    if not value or (path.exists() and not path.is_dir()):
-        raise click.BadParameter(
-            f"{value!r} is no directory: give one, which is made if it is missing."
-        )
-    return path
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        try:
+            return super().main(*args, **extra)
+        except SystemExit as over:
+            follow_up = taken_follow_up()
+            if over.code or follow_up is None:
+                raise
+        return follow_up()
 
 
-@click.group(context_settings=_HELP)
+@click.group(context_settings=_HELP, cls=_Main)
 @click.version_option(_version(), prog_name="txwatchdog")
 def main() -> None:
     """See every pause of a Twisted reactor, and who did it.
@@ -109,6 +101,30 @@ def main() -> None:
 
 
 main.add_command(keys_command)
+main.add_command(run_command)
+
+
+@main.command()
+def dashboard() -> None:
+    """Print a Grafana dashboard of the metrics, as JSON to import there.
+
+    It asks which Prometheus it is to read.
+    """
+    from txwatchdog import monitoring
+
+    click.echo(monitoring.dashboard(), nl=False)
+
+
+@main.command()
+def rules() -> None:
+    """Print alert rules on the metrics, as a file for Prometheus' rule_files.
+
+    A pause under way, much time spent in pauses, a busy reactor, a machine that starves it, and a
+    watchdog that was stopped.
+    """
+    from txwatchdog import monitoring
+
+    click.echo(monitoring.rules(), nl=False)
 
 
 @main.command()
@@ -129,8 +145,14 @@ main.add_command(keys_command)
     help="Where the service's pages are served.",
 )
 @click.option(
+    "--metrics",
+    callback=_endpoint,
+    metavar="ENDPOINT",
+    help="Where metrics for Prometheus are served; nowhere by default. Needs the extra metrics.",
+)
+@click.option(
     "--keys",
-    callback=_directory,
+    callback=directory,
     metavar="DIR",
     default="keys",
     show_default=True,
@@ -139,7 +161,7 @@ main.add_command(keys_command)
 )
 @click.option(
     "--threshold",
-    callback=_seconds,
+    callback=seconds_above_zero,
     metavar="SECONDS",
     default="0.5",
     show_default=True,
@@ -161,14 +183,29 @@ main.add_command(keys_command)
     help="Keep what is typed in the console, for each key in a file of its own in the keys "
     "directory.",
 )
+@click.option(
+    "--blackbox",
+    callback=file,
+    metavar="PATH",
+    help="A file that tells the next start if this one dies in a pause, and where.",
+)
+@click.option(
+    "--audit",
+    callback=file,
+    metavar="FILE",
+    help="Write who did what in the console to this file, a line of JSON each.",
+)
 def demo(
+    *,
     manhole: str,
     http: str,
+    metrics: str | None,
     keys: Path,
     threshold: float,
     statement_timeout: float,
-    *,
     history: bool,
+    blackbox: Path | None,
+    audit: Path | None,
 ) -> None:
     """Run a service that pauses on purpose, watched, with a console.
 
@@ -187,10 +224,13 @@ def demo(
             Options(
                 manhole=manhole,
                 http=http,
+                metrics=metrics,
                 keys=keys,
                 threshold=threshold,
                 statement_timeout=statement_timeout,
                 history=history,
+                blackbox=blackbox,
+                audit=audit,
             )
         )
     except KeyboardInterrupt:

@@ -16,13 +16,28 @@ from typing import Any
 
 from txwatchdog.causes import Reading
 
-__all__ = ["GcClock", "Lateness", "ThreadClocks"]
+__all__ = ["GcClock", "Lateness", "ThreadClocks", "native_id"]
 
 SUSPENSION_NS = 50_000_000
 """The shortest standstill of the whole process that is told from a late wake-up."""
 
 SYS_FUTEX = {"x86_64": 202, "aarch64": 98, "riscv64": 98, "ppc64le": 221, "s390x": 238}
 """The number of futex(2) on each machine (the kernel's syscall tables)."""
+
+
+def native_id(ident: int | None) -> int | None:
+    """The kernel's number of a thread; None if there is no such thread.
+
+    Args:
+        ident: its identifier, as `threading.get_ident` gives it.
+    """
+    for thread in threading.enumerate():
+        if thread.ident == ident:
+            # In a forked child Python (3.13) takes the main thread's number for what it was in the
+            # parent. On Linux it is the process's.
+            is_main = thread is threading.main_thread() and sys.platform == "linux"
+            return os.getpid() if is_main else thread.native_id
+    return None
 
 
 class GcClock:
@@ -72,7 +87,7 @@ class ThreadClocks:
         collector.ident = ident
         self._collector = collector
         self._cpu_clock = _cpu_clock(ident)
-        native = next((t.native_id for t in threading.enumerate() if t.ident == ident), None)
+        native = native_id(ident)
         self._schedule = _open(f"/proc/self/task/{native}/schedstat")
         self._syscall = _open(f"/proc/self/task/{native}/syscall")
         self._scheduler = _open(f"/proc/self/task/{native}/sched")

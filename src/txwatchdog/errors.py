@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 __all__ = [
+    "AuditError",
     "DemoError",
+    "ExtraMissingError",
     "Interrupted",
     "KeysError",
     "ListenError",
     "ManholeError",
+    "ProgramError",
     "WatchdogError",
 ]
 
@@ -28,12 +31,24 @@ class KeysError(ManholeError):
     """A key file is missing, unsafe or unreadable."""
 
 
-class ListenError(ManholeError):
-    """The manhole's endpoint can't be listened on."""
+class AuditError(ManholeError):
+    """The audit trail's file can't be written."""
+
+
+class ListenError(WatchdogError):
+    """An endpoint, the manhole's or the metrics', can't be listened on."""
 
 
 class DemoError(WatchdogError):
     """The demo can't be started as asked."""
+
+
+class ProgramError(WatchdogError):
+    """There is no such program to run, or it is not one that can be watched."""
+
+
+class ExtraMissingError(WatchdogError, ImportError):
+    """A package is not installed that one of the extras brings."""
 
 
 class Interrupted(BaseException):

@@ -112,7 +112,8 @@ def heading(recording: Recording) -> dict[str, Any]:
 def _collapsed(recording: Recording) -> str:
     """The input of flamegraph.pl and inferno: `frame;frame;frame MICROSECONDS`, a path a line.
 
-    Of all pauses since start or reset; a path that comes again has been added up.
+    Of all pauses since start or reset but those that are no function's fault; a path that comes
+    again has been added up.
     """
     took_ns: dict[str, int] = {}
     label = lru_cache(maxsize=None)(_label)  # the same few calls are in many paths
@@ -165,11 +166,16 @@ def _speedscope(recording: Recording) -> str:
 
     profiles = []
     if recording.offenders or not recording.pauses:  # the file needs one profile at least
-        name = f"all {recording.count} pauses, {recording.paused_seconds:.3f} s"
+        # Starved and suspended ones have no row, so they are not in it.
+        count = sum(offender.count for offender in recording.offenders)
+        took = sum(offender.total_seconds for offender in recording.offenders)
+        name = f"all {count} pauses, {took:.3f} s"
+        if count != recording.count:
+            name += f" ({recording.count - count} starved or suspended ones left out)"
         profiles.append(profile(name, _all_paths(recording)))
     for pause in recording.pauses[: -SPEEDSCOPE_PAUSES - 1 : -1]:
-        what = blamed(pause.offender, pause.via)
-        name = f"pause {pause.number} at {iso(pause.started_at)}: {pause.duration:.3f} s in {what}"
+        who = blamed(pause.offender, pause.via, pause.cause)
+        name = f"pause {pause.number} at {iso(pause.started_at)}: {pause.duration:.3f} s {who}"
         profiles.append(profile(name, _in_order(pause)))
     document = {
         "$schema": "https://www.speedscope.app/file-format-schema.json",

@@ -16,12 +16,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from contextvars import ContextVar
-from types import CodeType, FrameType
+from types import FrameType
 
 from txwatchdog.blame import Places, callback_start, here
 from txwatchdog.rings.alarm import described
 
-__all__ = ["Breaker", "Request", "asking", "handlers_of_signals", "objection"]
+__all__ = ["Breaker", "Request", "asking", "objection"]
 
 RETRY_SECONDS = 0.01
 """Between two tries to find the reactor's thread where it may be broken off."""
@@ -94,17 +94,6 @@ def _is_part(kind: str, file: str, parts: Collection[str]) -> bool:
 
 def _short(file: str) -> str:
     return "/".join(file.rsplit("/", 3)[-3:])
-
-
-def handlers_of_signals() -> set[CodeType]:
-    """The code of all signal handlers that are written in Python. Any thread."""
-    codes = set()
-    for number in signal.valid_signals():
-        handler = signal.getsignal(number)
-        code = getattr(getattr(handler, "__func__", handler), "__code__", None)
-        if isinstance(code, CodeType):
-            codes.add(code)
-    return codes
 
 
 def frames_of(frame: FrameType | None) -> list[FrameType]:

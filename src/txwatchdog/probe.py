@@ -37,7 +37,7 @@ class Tick:
             0 while the reactor waits. No two ticks share a value, so it is a tick's identity.
         limit_ns: a tick that took longer is handed to `over`. Written by whoever sets the
             threshold.
-        busy_ns: all ticks' durations, summed.
+        busy_ns: all ticks' durations, summed; a tick's is added once it is not under way any more.
         buckets: `buckets[n]` counts the ticks that took at least 2**(n-1) and less than 2**n ns.
         over: called in the reactor's thread, with a tick's beginning and duration in ns, when
             it has ended and was longer than the limit; before `busy_since_ns` changes.
@@ -80,11 +80,12 @@ def watched(wait: Callable[..., T], tick: Tick) -> Callable[..., T]:
         since = tick.busy_since_ns
         if since:
             took = now() - since
-            tick.busy_ns += took
             buckets[took.bit_length()] += 1
             if took > tick.limit_ns:
                 tick.ended(since, took)
+            # In this order: who reads both in another thread never has this tick's time twice.
             tick.busy_since_ns = 0
+            tick.busy_ns += took
         try:
             if maxevents is None:
                 return wait(timeout)
@@ -160,8 +161,9 @@ class _PollerProxy:
         # Copied, for a `__getattr__` would slow down every look-up, that of `poll` on each tick
         # among them.
         for name in dir(poller):
-            if not name.startswith("__") and callable(getattr(poller, name)):
-                setattr(self, name, getattr(poller, name))
+            # It may be another watchdog's, whose `closed` a poll object has not.
+            if not name.startswith("__") and callable(method := getattr(poller, name, None)):
+                setattr(self, name, method)
         self._poller = poller
         self.poll = poll
 

@@ -174,7 +174,7 @@ class Pause:
         """
         from txwatchdog.tracebacks import traceback_text  # only when someone looks
 
-        began = f"Called by the reactor for a {self.origin}\n" if self.origin else ""
+        began = f"{self.origin.sentence}\n" if self.origin else ""
         when = f"Pause {self.number} at {iso(self.started_at)}: {self.summary}\n"
         return traceback_text(self.frames) + began + when
 
@@ -342,8 +342,9 @@ class Status:
             0 to 1; None where the probe can't tell.
         ticks: turns of the reactor since start or reset.
         pauses: pauses since start or reset.
-        cpu_seconds: processor time of the watch thread since start.
-        wakes: how often it woke since start.
+        cpu_seconds: processor time of the watch thread since start; of putting the signal off
+            and of its handler with the original method.
+        wakes: how often it woke since start, or put the signal off.
         samples: how many samples the rings took since start.
         lost: pauses that were seen but not kept, because an observer held the watch thread up.
         error: the last thing that went wrong inside the watchdog, in a line; None if nothing did.
@@ -471,6 +472,8 @@ class Top(Sequence[Offender]):
         pauses: all pauses since start or reset, those not shown included.
         paused_seconds: their durations' sum.
         hidden: how many further rows there are.
+        unblamed: the pauses that are in no row, being no function's fault, and their seconds, by
+            their cause.
     """
 
     rows: tuple[Offender, ...]
@@ -478,6 +481,7 @@ class Top(Sequence[Offender]):
     pauses: int
     paused_seconds: float
     hidden: int
+    unblamed: Mapping[str, tuple[int, float]] = field(factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """The table as plain data that `json.dumps` takes."""
@@ -486,6 +490,10 @@ class Top(Sequence[Offender]):
             "pauses": self.pauses,
             "paused_seconds": self.paused_seconds,
             "hidden": self.hidden,
+            "unblamed": {
+                cause: {"pauses": count, "seconds": seconds}
+                for cause, (count, seconds) in self.unblamed.items()
+            },
             "offenders": [row.as_dict() for row in self.rows],
         }
 

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from txwatchdog.records import Function, Offender, Pause, Top
 
-__all__ = ["pauses_text", "top_table", "top_text"]
+__all__ = ["pauses_text", "render", "top_table", "top_text"]
 
 WIDTH = 100
 """Columns, where nobody says how many there are."""
@@ -50,10 +50,17 @@ def top_text(top: Top, width: int = WIDTH, *, colour: bool = False) -> str:
     """
     if not top.pauses:
         return "no pause yet"
-    summary = f"{top.pauses} pauses, {top.paused_seconds:.3f} s in all"
+    summary = (
+        f"{top.pauses} pause{'s' if top.pauses > 1 else ''}, {top.paused_seconds:.3f} s in all"
+    )
+    nobodys = [f"{n} {cause}, {secs:.3f} s" for cause, (n, secs) in top.unblamed.items() if n]
+    if nobodys:
+        summary += f"; no function's fault: {'; '.join(nobodys)}"
     if top.hidden:
         summary += f"; {top.hidden} more rows, top({len(top) + top.hidden}) shows all"
-    return f"{_text(top_table(top), width, colour=colour)}\n{summary}"
+    if not top.rows:
+        return summary
+    return f"{render(top_table(top), width, colour=colour)}\n{summary}"
 
 
 def pauses_text(pauses: Sequence[Pause], width: int = WIDTH, *, colour: bool = False) -> str:
@@ -82,10 +89,17 @@ def pauses_text(pauses: Sequence[Pause], width: int = WIDTH, *, colour: bool = F
             Text(pause.via or ""),
             pause.cause,
         )
-    return _text(table, width, colour=colour)
+    return render(table, width, colour=colour)
 
 
-def _text(table: Table, width: int, *, colour: bool) -> str:
+def render(table: Table, width: int, *, colour: bool) -> str:
+    """A table as text, without empty lines.
+
+    Args:
+        table: the table.
+        width: columns to keep to.
+        colour: whether the headings may be coloured.
+    """
     out = StringIO()
     console = Console(
         file=out,

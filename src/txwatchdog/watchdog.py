@@ -18,12 +18,14 @@ from twisted.internet.interfaces import IReactorCore
 from twisted.logger import Logger
 
 from txwatchdog.activity import Activity
+from txwatchdog.auditlog import asker, tell
 from txwatchdog.blame import Blame, blame, blame_samples, is_operators
 from txwatchdog.causes import UNBLAMED, Verdict
 from txwatchdog.detector import Detector
 from txwatchdog.errors import Interrupted
-from txwatchdog.interrupting import Breaker, Request, asking, handlers_of_signals, objection
+from txwatchdog.interrupting import Breaker, Request, asking, objection
 from txwatchdog.ledger import ORDERS, RECENT, Ledger
+from txwatchdog.logs import log_failure
 from txwatchdog.pauselog import PauseLog
 from txwatchdog.probe import Probe, Tick, probe_for
 from txwatchdog.reactor import ReactorThread, WatchedReactor
@@ -45,6 +47,7 @@ from txwatchdog.rings.blackbox import BlackBox
 from txwatchdog.rings.original import OriginalMethod
 from txwatchdog.rings.stacks import read_stack
 from txwatchdog.rings.thread import WatchThread
+from txwatchdog.signals import handlers_of_signals
 
 __all__ = ["Watchdog"]
 
@@ -184,6 +187,7 @@ class Watchdog:
             self._join_tick_under_way()
             begin = partial(self._reactor_runs, self._starts)
             self._undo.append(self._thread.when_running(begin))
+        _tell("start")
 
     def stop(self) -> None:
         """Stop looking, and leave nothing behind. Does nothing if it does not look.
@@ -218,6 +222,7 @@ class Watchdog:
                 self._thread.soon(original.stop)
                 self._retire(original.alarm)
             self._log.flush()
+        _tell("stop")
 
     def _reactor_runs(self, start: int) -> None:
         """The reactor runs: what is bound to its thread can begin. In that thread."""
@@ -294,6 +299,12 @@ class Watchdog:
             ValueError: `number` is not a number.
         """
         _check_number(number)
+        done = self._interrupt(number, confirm=confirm)
+        if confirm or number is not None:
+            _tell("interrupt", done.outcome, number=done.number)
+        return done
+
+    def _interrupt(self, number: int | None, *, confirm: bool) -> Interruption:
         tick_ns = self._tick.busy_since_ns
         stack = self.stack()
         if stack.number is None or self._tick.busy_since_ns != tick_ns:
@@ -350,10 +361,12 @@ class Watchdog:
 
     @threshold.setter
     def threshold(self, seconds: float) -> None:
-        self._threshold = _checked_seconds("threshold", seconds)
+        before, self._threshold = self._threshold, _checked_seconds("threshold", seconds)
         self._tick.limit_ns = self._detector.threshold_ns = _nanoseconds(self._threshold)
         if (watch := self._watch) is not None:
             watch.wake()
+        if self._threshold != before:
+            _tell("threshold", old=before, new=self._threshold)
 
     def on_pause(self, callback: Callable[[Pause], object]) -> Callable[[], None]:
         """Have `callback` called with each finished `Pause`.
@@ -390,6 +403,7 @@ class Watchdog:
             self._base_ticks = self._tick.count
             self._on_ns = 0
             self._on_since_ns = time.monotonic_ns()
+        _tell("reset")
 
     # -- what was seen ------------------------------------------------------------------------
 
@@ -436,7 +450,8 @@ class Watchdog:
         totals = self._ledger.totals()
         rows = sorted(totals.offenders, key=ORDERS[by], reverse=True)[:n]
         hidden = len(totals.offenders) - len(rows)
-        return Top(tuple(rows), by, totals.pauses, totals.paused_seconds, hidden)
+        unblamed = {cause: spent for cause, spent in totals.causes.items() if cause in UNBLAMED}
+        return Top(tuple(rows), by, totals.pauses, totals.paused_seconds, hidden, unblamed)
 
     def pauses(self, n: int = 10) -> list[Pause]:
         """The latest `n` pauses that have ended, newest first; the last 1,000 are kept.
@@ -501,6 +516,7 @@ class Watchdog:
         """What the watchdog does, and what it costs."""
         state, seconds = self._state()
         watch = self._watch
+        ring = watch or self._original
         return Status(
             running=self._running,
             state=state,
@@ -511,11 +527,9 @@ class Watchdog:
             utilisation=self._utilisation(),
             ticks=self._ticks(),
             pauses=self._ledger.totals().pauses,
-            cpu_seconds=watch.cpu_ns / 1e9 if watch else 0.0,
-            wakes=watch.wakes if watch else 0,
-            samples=watch.samples
-            if watch
-            else (self._original.samples if self._original is not None else 0),
+            cpu_seconds=ring.cpu_ns / 1e9 if ring else 0.0,
+            wakes=ring.wakes if ring else 0,
+            samples=ring.samples if ring else 0,
             lost=watch.lost if watch else 0,
             error=watch.error if watch else None,
             last_run=self._box.last_run if self._box else None,
@@ -524,17 +538,23 @@ class Watchdog:
     def activity(self) -> Activity:
         """What the reactor's ticks have come to by now; the difference of two says what between."""
         tick, exact = self._tick, self._probe is not None and self._probe.exact
-        state, seconds = self._state()
-        busy = tick.busy_ns / 1e9 + (0.0 if state == "off" else seconds)
-        return Activity(time.monotonic(), busy if exact else None, seconds, tuple(tick.buckets))
+        while True:
+            busy_ns = tick.busy_ns
+            _, seconds = self._state()
+            buckets = tuple(tick.buckets)
+            if tick.busy_ns == busy_ns:
+                break  # else a tick ended as we looked, and its time is in neither of the two
+        busy = busy_ns / 1e9 + seconds
+        return Activity(time.monotonic(), busy if exact else None, seconds, buckets)
 
     def live(self) -> Live:
         """The full-screen view, in a session of the manhole's that has a terminal."""
         return Live()
 
     def _state(self) -> tuple[State, float]:
+        now_ns = time.monotonic_ns()  # first: what is under way after it was so all the time
         since_ns = self._tick.busy_since_ns
-        seconds = (time.monotonic_ns() - since_ns) / 1e9 if since_ns else 0.0
+        seconds = (now_ns - since_ns) / 1e9 if since_ns else 0.0
         if not self._running:
             return "off", 0.0
         if seconds <= 0:  # a heartbeat that is not due yet lies ahead
@@ -610,12 +630,11 @@ class Watchdog:
             shares=why.shares,
         )
         self._ledger.add(pause)
-        self._log.pause(pause)
-        for observer in self._observers:
+        for observer in (self._log.pause, *self._observers):
             try:
                 observer(pause)
             except BaseException:  # SystemExit, too: it would end the thread that looks
-                _log.failure("an observer of pauses failed on {pause}", pause=pause)
+                log_failure(_log, "an observer of pauses failed on {pause}", pause=pause)
 
     def _counts_unseen(self) -> bool:
         """Whether a tick over the threshold is a pause though no callback was seen in it.
@@ -624,6 +643,12 @@ class Watchdog:
         pauses are those that its signal fell into.
         """
         return self._original is None and self._probe is not None and self._probe.exact
+
+
+def _tell(what: str, outcome: str = "done", **fields: object) -> None:
+    """Tell the audit trail of a change, and who made it."""
+    by = None if asker.get() else f"thread {threading.current_thread().name}"
+    tell("watchdog", outcome, what=what, **fields, by=by)
 
 
 def _checked_rings(rings: Sequence[str], clock: str) -> tuple[str, ...]:

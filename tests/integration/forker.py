@@ -37,6 +37,7 @@ def main() -> None:
     def tell() -> None:
         emit("rings", rings=dict(watchdog.status().rings))
         emit("offenders", names=[row.function for row in watchdog.top()])
+        emit("causes", causes=sorted({pause.cause for pause in watchdog.pauses()}))
         watchdog.stop()
         emit("stopped", threads=[thread.name for thread in threading.enumerate()])
         reactor.stop()

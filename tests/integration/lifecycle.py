@@ -8,6 +8,7 @@ as `python lifecycle.py REACTOR main NAME` for those of which each needs a proce
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import math
 import random
@@ -16,8 +17,9 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeAlias, cast
 
 from support import emit, install_reactor, patiently
@@ -76,6 +78,15 @@ def delayed_calls_of(reactor: Any) -> list[str]:
     return [str(call) for call in reactor.getDelayedCalls() if "txwatchdog" in str(call)]
 
 
+def open_files() -> list[str]:
+    """What this process's descriptors lead to."""
+    links = []
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):  # that of the listing itself is gone
+            links.append(str(descriptor.readlink()))
+    return sorted(links)
+
+
 class Traces:
     """What is in the process before a watchdog comes; nothing else may be there after it went.
 
@@ -83,7 +94,7 @@ class Traces:
         reactor: the reactor.
     """
 
-    SIGNALS = (signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF)
+    SIGNALS = (signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF, signal.SIGURG)
     TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 
     def __init__(self, reactor: Any) -> None:
@@ -97,6 +108,8 @@ class Traces:
             "delayed calls": delayed_calls_of(self._reactor),
             "handlers": [signal.getsignal(number) for number in self.SIGNALS],
             "timers": [signal.getitimer(timer)[0] > 0 for timer in self.TIMERS],
+            "collector": len(gc.callbacks),
+            "files of proc": [link for link in open_files() if link.startswith("/proc/")],
             "threads": [t.name for t in threading.enumerate() if t.name == "txwatchdog"],
         }
 
@@ -161,7 +174,7 @@ class Service:
         """Let the reactor turn until `condition()`."""
         deadline = time.monotonic() + 10
         while not condition():
-            told = [watchdog.status() for watchdog in self._watchdogs]
+            told = [(each.status(), each.pauses(100)) for each in self._watchdogs]
             assert time.monotonic() < deadline, f"it did not come about that {what}; {told}"
             await deferLater(self.reactor, 0.005)
 
@@ -557,15 +570,20 @@ async def pauses_are_logged(service: Service) -> None:
     for _ in range(25):
         await service.paused(nap_briefly)
     await service.until(lambda: watchdog.stats()["pauses"] >= 25, "all are recorded")
+    assert len(events()) < 25
+
+    def naps() -> list[dict[str, Any]]:
+        return [event for event in events() if event["function"] == "nap_briefly"]
+
+    while not naps():  # on a loaded machine most may be no function's fault
+        await service.paused(nap_briefly)
     watchdog.threshold = 60.0
 
     def logged() -> int:
         return sum(event["left_out"] + ("pause" in event) for event in events())
 
-    await service.until(events, "some are logged")
     assert {event["log_level"] for event in events()} == {LogLevel.warn}
-    assert len(events()) < 25
-    first = next(event for event in events() if event["function"] == "nap_briefly")
+    first = naps()[0]
     assert first["pause"].duration == first["duration"] > 0.002
     assert first["file"] == __file__
     assert first["line"] == nap_briefly.__code__.co_firstlineno
@@ -608,6 +626,8 @@ async def original_method(service: Service, clock: str, *, sees_sleep: bool) -> 
     await service.paused(doze)
     await service.turn()
     assert len(pauses_in("doze", watchdog)) == sees_sleep
+    status = watchdog.status()
+    assert min(status.wakes, status.samples, status.cpu_seconds) > 0, status
     watchdog.stop()
     service.traces.assert_none()
 
@@ -780,12 +800,13 @@ def in_a_thread_that_is_not_the_main_one(reactor: Any) -> None:
 # -- running them ---------------------------------------------------------------------------------
 
 
-async def run_scenarios(service: Service, names: tuple[str, ...]) -> None:
-    """Run all of `names`, each telling how it went."""
-    for name in names:
+async def run_scenarios(service: Service, scenarios: Iterable[Scenario]) -> None:
+    """Run all of them, each telling how it went."""
+    for each in scenarios:
+        name = each.__name__
         service.begin()
         try:
-            await SCENARIOS[name](service)
+            await each(service)
             await service.end()
         except BaseException:
             emit("failed", name=name, traceback=traceback.format_exc())
@@ -809,10 +830,15 @@ def main(reactor_name: str, *names: str) -> None:
             emit("passed", name=names[1])
         return
 
+    run_service(reactor, [SCENARIOS[name] for name in names])
+
+
+def run_service(reactor: Any, scenarios: Iterable[Scenario]) -> None:
+    """Run scenarios on a reactor, to its end."""
     service = Service(reactor)
 
     def begin() -> None:
-        done = ensureDeferred(run_scenarios(service, names))
+        done = ensureDeferred(run_scenarios(service, scenarios))
         done.addBoth(lambda _: reactor.stop())
 
     reactor.callWhenRunning(begin)

@@ -1,7 +1,7 @@
 """A small service with a manhole, for the integration tests: run as a program of its own.
 
 Usage: manhole_service.py KEYS ENDPOINT [REACTOR [OPTIONS, as JSON]]. Prints one line of JSON when
-it is ready. The options are those of `Limits`, and `statement_timeout`.
+it is ready. The options are those of `Limits`, `statement_timeout` and `audit`.
 """
 
 from __future__ import annotations
@@ -56,6 +56,10 @@ class Service:
                 print("swallowed", word)
         time.sleep(1000)
 
+    def retune(self, seconds: float) -> None:
+        """Change the threshold in the service's own name, a little later."""
+        reactor.callFromThread(setattr, watchdog, "threshold", seconds)
+
     def chatter(self) -> None:
         """Print in the service's own name, now and a little later."""
         reactor.callLater(0, print, "service talks", flush=True)
@@ -96,6 +100,7 @@ class Service:
 service = Service()
 options = json.loads(OPTIONS)
 statement_timeout = options.pop("statement_timeout", 30.0)
+audit = options.pop("audit", None)
 watchdog = Watchdog(reactor, threshold=0.2)
 manhole = Manhole(
     watchdog,
@@ -104,18 +109,25 @@ manhole = Manhole(
     namespace={"service": service, "reactor": reactor},
     limits=Limits(**options),
     statement_timeout=statement_timeout,
+    audit=audit,
 )
 
 
-def _announce() -> None:
+def announce() -> None:
+    """Say on which port."""
     address: Any = manhole.address
     print(json.dumps({"port": getattr(address, "port", None)}), flush=True)
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """Be a service, until the reactor ends."""
     globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stderr)], redirectStandardIO=False)
     watchdog.start()
     manhole.start()
-    reactor.callWhenRunning(_announce)
+    reactor.callWhenRunning(announce)
     reactor.run()
     print(json.dumps({"threads": [thread.name for thread in threading.enumerate()]}), flush=True)
+
+
+if __name__ == "__main__":
+    run()

@@ -57,6 +57,7 @@ class ServiceProcess:
         directory: Path,
         endpoint: str = "tcp:0:interface=127.0.0.1",
         reactor: str = "epoll",
+        script: Path = SERVICE,
         **options: Any,
     ) -> None:
         self.directory = directory
@@ -69,7 +70,7 @@ class ServiceProcess:
                 [
                     sys.executable,
                     "-u",
-                    str(SERVICE),
+                    str(script),
                     str(self.keys),
                     endpoint,
                     reactor,
@@ -270,7 +271,7 @@ class Screen:
 
         return self.until(shows, f"{texts} without {without}")
 
-    def until(self, shows: Callable[[str], bool], what: str = "what was expected") -> str:
+    def until(self, shows: Callable[[str], object], what: str = "what was expected") -> str:
         """Wait until the screen's text is as expected; return it."""
         deadline = time.monotonic() + PATIENCE
         while True:

@@ -65,6 +65,8 @@ def patiently(
 def outcome(future: Future[T]) -> T:
     """What `future` came to. Many tests ask, so what went wrong is raised anew for each."""
     if problem := future.exception():
+        if isinstance(problem, FileNotFoundError):
+            raise problem  # perhaps for want of a program: see conftest.py
         raise AssertionError(f"the run that this test looks at failed: {problem}")
     return future.result()
 

@@ -211,22 +211,61 @@ def test_the_job_pauses_by_itself(start: Callable[..., Demo]) -> None:
 def test_the_console_answers_while_a_page_sleeps(start: Callable[..., Demo]) -> None:
     """A new login during a pause sees the frame that sleeps; the pause is one when it ends."""
     demo = start().ready()
+    assert demo.ask("watchdog.running").strip() == "True"
     visit = threading.Thread(target=demo.get, args=("sleep?seconds=15",))
     visit.start()
     stack = until(lambda: "wait_for_approval" in (text := demo.ask("watchdog.stack()")) and text)
     assert visit.is_alive()
     assert "time.sleep(seconds)" in stack
     visit.join(PATIENCE)
-    pause = demo.line(r"paused (\d+\.\d\d) s in wait_for_approval \(demo/.*\): blocked$")
-    assert float(pause[1]) >= 15
+    paused = r"paused (\d+\.\d\d) s in wait_for_approval \(demo/.*\): blocked$"
+    assert float(demo.line(paused)[1]) >= 15
     count = "[row.count for row in watchdog.top() if row.function == 'wait_for_approval']"
     assert demo.ask(count).strip() == "[1]"
     assert demo.stop() == 0
 
 
-def test_the_namespace_holds_the_service(start: Callable[..., Demo]) -> None:
-    """The console can look at the shop and quiet its job."""
+def test_the_job_adds_nothing_to_a_pages_pause(start: Callable[..., Demo]) -> None:
+    """A job that is due when a page has slept is a pause of its own."""
     demo = start().ready()
+    for _attempt in range(3):
+        demo.get("sleep?seconds=6.5")  # one is due each 6 s, and takes at least 0.8 s
+        took = demo.line(r"paused (\d+\.\d\d) s in wait_for_approval", newest=True)[1]
+        if float(took) < 7.0:
+            break  # else the machine was too busy to wake the sleeper in time
+    else:
+        raise AssertionError(demo.lines)
+
+
+def test_a_demo_that_was_killed_in_a_pause_leaves_word(
+    start: Callable[..., Demo], tmp_path: Path
+) -> None:
+    """With --blackbox the next start says that the last one died paused, and where."""
+    box = ("--blackbox", str(tmp_path / "box"))
+    demo = start(*box).ready()
+
+    def stay() -> None:
+        with suppress(OSError, HTTPException):  # it hangs up before it answers
+            demo.get("sleep?seconds=1000")
+
+    visit = threading.Thread(target=stay)
+    visit.start()
+    until(lambda: "reactor paused" in (text := demo.ask("watchdog.stack()")) and "approval" in text)
+    demo.stop(signal.SIGKILL)
+    visit.join(PATIENCE)
+    died = (
+        r"the last run died while paused for at least \d+\.\d s in wait_for_approval \(demo/habits"
+    )
+    again = start(*box).ready()
+    assert re.search(died, again.errors)
+    assert re.search(died, again.ask("watchdog.status()"))
+    assert again.stop() == 0
+
+
+def test_the_namespace_holds_the_service(start: Callable[..., Demo], tmp_path: Path) -> None:
+    """The console can look at the shop and quiet its job; with --audit that stands in a file."""
+    audit = tmp_path / "audit.json"
+    demo = start("--audit", str(audit)).ready()
     demo.get("fast")
     assert "visits" in demo.ask("service")
     assert demo.ask("service.visits['/fast']").strip() == "1"
@@ -236,6 +275,10 @@ def test_the_namespace_holds_the_service(start: Callable[..., Demo]) -> None:
     assert demo.ask("service.job.running").strip() == "False"
     assert demo.stop() == 0
     assert demo.errors == ""
+    records = [json.loads(line) for line in audit.read_text().splitlines()]
+    assert [each["outcome"] for each in records if each.get("what") == "service.job.stop()"] == [
+        *("begun", "begun", "done")  # the session, and the statement
+    ]
 
 
 def test_a_throw_away_key_gets_in_again_and_again(start: Callable[..., Demo]) -> None:
@@ -303,6 +346,17 @@ def test_keys_that_are_no_keys_are_one_line(start: Callable[..., Demo], tmp_path
     assert demo.process.wait(PATIENCE) == 1
     assert len(demo.errors.splitlines()) == 1
     assert "authorized_keys" in demo.errors
+
+
+def test_a_file_that_cannot_be_written_is_one_line(
+    start: Callable[..., Demo], tmp_path: Path
+) -> None:
+    """An audit trail that can't be kept is one line on stderr and exit status 1."""
+    audit = tmp_path / "nowhere" / "audit.json"
+    demo = start("--audit", str(audit))
+    assert demo.process.wait(PATIENCE) == 1
+    assert len(demo.errors.splitlines()) == 1
+    assert f"{audit}: no such file or directory; make its directory: mkdir -p" in demo.errors
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -14,6 +14,7 @@ def test_watched_before_the_fork(reactor: str) -> None:
     assert told["rings"]["rings"]["thread"] == "on"
     assert told["rings"]["rings"]["sigalrm"] == "on"
     assert "block" in told["offenders"]["names"]
+    assert "unknown" not in told["causes"]["causes"]
     assert told["stopped"]["threads"] == ["MainThread"]
 
 

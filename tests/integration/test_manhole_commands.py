@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import socket
 import subprocess
@@ -266,7 +267,7 @@ def test_a_taken_port_is_one_clear_line(service: ServiceProcess, tmp_path: Path)
         text=True,
         timeout=PATIENCE,
         check=False,
-        env={"PYTHONPATH": str(SOURCE)},
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
     )
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1] == (

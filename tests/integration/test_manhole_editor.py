@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import stat
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -52,6 +53,27 @@ def test_tab_completes_and_lists(screen: Screen) -> None:
     screen.wait("threshold  ", "tracebacks", ">>> watchdog.t")
     screen.press("hr", "Tab", " =", " 0.2", "Enter", "watchdog.threshold", "Enter")
     screen.wait("\n0.2\n")
+
+
+def test_what_is_typed_key_by_key_stands_where_it_was_typed(screen: Screen) -> None:
+    """Each key is shown before the next one is pressed; in colour, and where a line wraps, too."""
+    typed = ""
+    for key in "6 * 7":
+        typed += key
+        screen.press("Space" if key == " " else key)
+        screen.wait(f">>> {typed.rstrip()}")
+    screen.press("Enter")
+    screen.wait(">>> 6 * 7\n42\n")
+    screen.press("x = '" + 68 * "-")
+    screen.wait(">>> x = '" + 68 * "-")
+    shown = ""
+    for key in "abcdefgh":
+        shown += key
+        screen.press(key)
+        # The rest of a line that wraps stands under its beginning.
+        screen.until(partial(re.search, r"\s*".join(shown)), shown)
+    screen.press("'", "Enter", "len(x)", "Enter")
+    screen.wait("\n76\n")
 
 
 def test_tab_knows_keys_and_verbs(screen: Screen) -> None:

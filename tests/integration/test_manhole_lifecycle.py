@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +35,6 @@ def test_every_moment_of_a_reactors_life(tmp_path: Path, reactor: str) -> None:
         capture_output=True,
         text=True,
         timeout=PATIENCE,
-        env={"PYTHONPATH": str(SOURCE)},
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
     )
     assert (result.stdout, result.stderr, result.returncode) == ("done\n", "", 0)

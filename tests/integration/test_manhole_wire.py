@@ -173,10 +173,16 @@ def _open_descriptors(service: ServiceProcess) -> int:
     return int(result.stdout or -1)
 
 
+def _strangers(service: ServiceProcess) -> int:
+    """Lines of log about those who had not logged in."""
+    lines = service.log().splitlines()
+    return sum("connection accepted" in line or "connection refused" in line for line in lines)
+
+
 def test_a_thousand_half_open_connections(service: ServiceProcess) -> None:
-    """A crowd that connects and says nothing costs 16 descriptors, and two lines of log."""
+    """A crowd that connects and says nothing costs 16 descriptors, and a few lines of log."""
     patiently(lambda: service.ssh("1").stdout == "1\n", "room for a login")
-    before, lines = _open_descriptors(service), service.log().count("turned away")
+    before, lines = _open_descriptors(service), _strangers(service)
     dropped = 0
     with contextlib.ExitStack() as stack:
         for number in range(HALF_OPEN):
@@ -186,7 +192,7 @@ def test_a_thousand_half_open_connections(service: ServiceProcess) -> None:
         assert held <= before + 16
     assert dropped >= HALF_OPEN - 16 - 4  # and the test before may have left room for some more
     patiently(lambda: _open_descriptors(service) == before, "as many descriptors as before")
-    assert service.log().count("turned away") <= lines + 2
+    assert _strangers(service) <= lines + 50  # 20 of each kind, and 4 a minute
 
 
 def test_a_login_takes_no_longer_than_its_grace(strict: ServiceProcess) -> None:
@@ -265,4 +271,6 @@ def test_hostile_streams(fortress: ServiceProcess) -> None:
         STAGES, STREAMS // len(STAGES)
     )
     patiently(lambda: _vitals(fortress) == before, "as many descriptors and threads as before")
-    assert len(fortress.log().splitlines()) < 10
+    others = [line for line in fortress.log().splitlines() if "[txwatchdog.audit#" not in line]
+    assert len(others) < 10
+    assert _strangers(fortress) <= 60

@@ -62,6 +62,8 @@ def test_stats_count_causes(messages: list[Message]) -> None:
         ("callFromThread", "callFromThread"),
         ("LoopingCall", "timed call"),
         ("dataReceived", "readable"),
+        ("datagramReceived", "readable"),
+        ("signal", "signal"),
         ("process", "process"),
         ("shutdown", "system event"),
     ],
@@ -89,6 +91,19 @@ def test_descriptor_knows_its_protocol_and_peer(pauses: Pauses) -> None:
     origin = pauses["dataReceived"]["origin"]
     assert origin["protocol"] == "Blocking"
     assert origin["peer"].startswith("127.0.0.1:")
+
+
+def test_datagram_knows_its_sender(pauses: Pauses) -> None:
+    """A UDP port has no peer of its own: the datagram that was being read has a sender."""
+    origin = pauses["datagramReceived"]["origin"]
+    assert origin["protocol"] == "Datagrams"
+    assert origin["peer"].startswith("127.0.0.1:")
+
+
+def test_signal_knows_its_handler(pauses: Pauses) -> None:
+    """A signal's handler that broke into a turn is where its pause comes from."""
+    assert pauses["signal"]["origin"]["function"] == "on_signal"
+    assert "In a signal's handler, on_signal\n" in pauses["signal"]["traceback"]
 
 
 def test_rows_know_the_event_of_their_latest_pause(messages: list[Message]) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import functools
 import gc
 import os
+import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,6 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 from support import emit, install_reactor
+from twisted.internet import protocol
 
 THRESHOLD = 0.1
 LENGTH = 0.3
@@ -47,10 +50,48 @@ def stand_still() -> None:
     subprocess.run(["sh", "-c", f"kill -STOP {pid}; sleep 1; kill -CONT {pid}"], check=True)
 
 
+def on_signal(number: int, frame: object) -> None:
+    """Handle a signal that comes while the reactor is busy."""
+    block()
+
+
+class Blocking(protocol.Protocol):
+    """Blocks when bytes come."""
+
+    def dataReceived(self, data: bytes) -> None:
+        """Some came."""
+        block()
+
+
+class Datagrams(protocol.DatagramProtocol):
+    """Blocks when a datagram comes."""
+
+    def datagramReceived(self, datagram: bytes, addr: object) -> None:
+        """One came."""
+        block()
+
+
+async def connected(reactor: Any) -> Any:
+    """A protocol that is connected to a blocking one."""
+    from twisted.internet import endpoints
+
+    factory: Any = protocol.Factory.forProtocol(Blocking)
+    listening = endpoints.TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(factory)
+    port = (await listening).getHost().port
+    plain: Any = protocol.Factory.forProtocol(protocol.Protocol)
+    return await endpoints.TCP4ClientEndpoint(reactor, "127.0.0.1", port).connect(plain)
+
+
+def send_datagram(to: tuple[str, int]) -> None:
+    """Send a byte."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.sendto(b"x", to)
+
+
 def main() -> None:
     """Pause for each reason from a timed call, and then from each kind of event."""
     reactor: Any = install_reactor(sys.argv[1])
-    from twisted.internet import base, defer, endpoints, protocol, task, utils
+    from twisted.internet import base, defer, task, utils
 
     from txwatchdog import Pause, Watchdog
 
@@ -74,10 +115,6 @@ def main() -> None:
         await recorded
         await task.deferLater(reactor, 0.05)
 
-    class Blocking(protocol.Protocol):
-        def dataReceived(self, data: bytes) -> None:
-            block()
-
     async def run() -> None:
         nonlocal what
         watchdog = Watchdog(reactor, threshold=THRESHOLD)
@@ -92,14 +129,15 @@ def main() -> None:
         loop = task.LoopingCall(block)
         await paused("LoopingCall", lambda: loop.start(0.1, now=False))
         loop.stop()
-        factory: Any = protocol.Factory.forProtocol(Blocking)
-        server = await endpoints.TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(
-            factory
-        )
-        port = server.getHost().port
-        plain: Any = protocol.Factory.forProtocol(protocol.Protocol)
-        client: Any = await endpoints.TCP4ClientEndpoint(reactor, "127.0.0.1", port).connect(plain)
+        client = await connected(reactor)
         await paused("dataReceived", lambda: client.transport.write(b"x"))
+        datagrams = reactor.listenUDP(0, Datagrams(), interface="127.0.0.1")
+        to = ("127.0.0.1", datagrams.getHost().port)
+        await paused("datagramReceived", lambda: send_datagram(to))
+        await datagrams.stopListening()
+        signal.signal(signal.SIGUSR1, on_signal)
+        kill = functools.partial(os.kill, os.getpid(), signal.SIGUSR1)
+        await paused("signal", lambda: reactor.callLater(0, kill))
         exited = utils.getProcessValue("/bin/true")
         await paused("process", lambda: exited.addCallback(lambda _: block()))
         what = "shutdown"

@@ -12,7 +12,8 @@ from twisted.internet import base
 from twisted.web import server
 
 import txwatchdog.probe
-from txwatchdog.blame import Blame, Places, blame, blame_samples, cut_own, here
+from txwatchdog.blame import Blame, Places, blame, blame_samples, cut_own, here, is_operators
+from txwatchdog.operators import SOURCE, source_name
 from txwatchdog.records import Function
 
 TWISTED = "/usr/lib/python3/site-packages/twisted"
@@ -154,12 +155,60 @@ def test_own_frames_are_cut_off() -> None:
     ours = "/usr/lib/python3/site-packages/txwatchdog/rings/alarm.py"
     whole = stack(*LOOP, ("f", "/srv/app/db.py"), ("_on_signal", ours), ("_alarmed", ours))
     assert cut_own(whole, PLACES) == whole[:-2]
+    assert cut_own(whole[:-1], PLACES) == whole[:-2]
+    assert cut_own(whole[-2:], PLACES) == ()
 
 
 def test_console_statement_is_application_code() -> None:
     """What an operator typed is blamed; the machinery that runs it is not."""
     ours = "/usr/lib/python3/site-packages/txwatchdog/manhole/evaluate.py"
     assert verdict(*LOOP, ("run", ours), ("<module>", "<manhole 3>")) == ("<module>", None)
+
+
+def test_an_operator_is_blamed_for_what_they_run() -> None:
+    """Whatever function of theirs or of the application's it stands in; that is `via`, if it is
+    not their own."""
+    typed = source_name("ann@laptop", 3)
+    ann = Function("manhole: ann@laptop", SOURCE, 1)
+    for called, via in (
+        ([("helper", typed)], None),
+        ([("fetch_user", "/srv/app/db.py")], "fetch_user"),
+        ([("fetch_user", "/srv/app/db.py"), ("helper", typed)], None),
+    ):
+        found = blame(stack(*LOOP, ("<module>", typed), *called), PLACES)
+        assert found == Blame(ann, via)
+    assert is_operators(ann)
+    assert not is_operators(Function("fetch_user", "/srv/app/db.py", 1))
+    assert not is_operators(None)
+
+
+def test_our_own_code_is_blamed_for_nothing() -> None:
+    """Where nothing but our own runs, nobody is blamed; beside it, what is not."""
+    ours = "/usr/lib/python3/site-packages/txwatchdog/watchdog.py"
+    assert verdict(*LOOP, ("_reactor_runs", ours)) == (None, None)
+    assert verdict(*LOOP, ("_reactor_runs", ours), ("start", "/usr/lib/python3/threading.py")) == (
+        "start",
+        None,
+    )
+
+
+def test_code_that_attrs_makes_is_a_packages() -> None:
+    """A generated `__init__` is not blamed, but who called it; by itself it is a package's."""
+    made = ("__init__", "<attrs generated methods app.User>")
+    assert verdict(*LOOP, ("load", "/srv/app/db.py"), made) == ("load", "__init__")
+    assert PLACES.kind(made[1]) == "third-party"
+
+
+def test_a_function_made_from_text_is_the_applications() -> None:
+    """`exec` of a string makes functions that are blamed; a dunder in a file is blamed, too."""
+    assert verdict(*LOOP, ("work", "<string>")) == ("work", None)
+    assert verdict(*LOOP, ("__del__", "/srv/app/db.py")) == ("__del__", None)
+
+
+def test_an_asyncio_loop_by_itself() -> None:
+    """Without Twisted's loop on the stack, what asyncio's calls is blamed."""
+    assert verdict(*ASYNCIO[2:], ("handle", "/srv/app/web.py")) == ("handle", None)
+    assert verdict(("main", "/srv/app/main.py"), *ASYNCIO[2:]) == (None, None)
 
 
 def test_places_of_this_interpreter() -> None:
@@ -198,6 +247,17 @@ def test_most_of_the_time_decides() -> None:
     assert result.offender is not None
     assert result.offender.function == "long"
     assert culprit is samples[2]
+
+
+def test_many_short_samples_outweigh_a_long_one() -> None:
+    """It is the sum that counts, not the longest sample, nor how many there are."""
+    many = [sample(1, at, stack(*LOOP, ("many", "/srv/app/a.py")), 0.2) for at in range(2, 6)]
+    long = sample(1, 9, stack(*LOOP, ("long", "/srv/app/a.py")), 0.7)
+    few = [sample(1, at, stack(*LOOP, ("few", "/srv/app/a.py")), 0.01) for at in range(10, 20)]
+    result, culprit = blame_samples([long, *many, *few])
+    assert result.offender is not None
+    assert result.offender.function == "many"
+    assert culprit is many[0]
 
 
 def test_a_callback_seen_once_is_blamed() -> None:

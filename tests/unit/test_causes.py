@@ -75,6 +75,70 @@ def test_shares_are_fractions_of_the_pause() -> None:
     )
 
 
+def test_a_wait_is_divided_by_what_the_samples_found() -> None:
+    """While others ran, the thread slept for the share of the time in which it was found asleep,
+    and waited for the GIL for the rest, as long as the others can have held it."""
+    found: list[tuple[float | None, float]] = [(1.0, 0.2), (0.5, 1.6), (None, 5.0), (0.0, 0.2)]
+    assert pause(cpu=100, process=800, asleep=found).shares == pytest.approx(
+        {"cpu": 0.1, "blocked": 0.5, "gil": 0.4}
+    )
+    # Two parts of one cause are one share.
+    assert pause(cpu=100, process=350, asleep=[(0.5, 1.0)]).shares == pytest.approx(
+        {"cpu": 0.1, "blocked": 0.55, "gil": 0.35}
+    )
+
+
+def test_the_largest_share_is_the_cause() -> None:
+    """Whatever the causes' names and order."""
+    assert pause(cpu=500, gc=0, queued=300).cause == "cpu"
+    assert pause(cpu=100, queued=300).cause == "blocked"
+    assert pause(cpu=100, queued=600, suspended=300).cause == "starved"
+
+
+def test_only_what_was_suspended_meanwhile_counts() -> None:
+    """A process that has stood still before has not done so in this pause."""
+    before = Reading(BEGAN, 0, 0, 0, suspended_ns=700 * MS)
+    after = Reading(BEGAN + TOOK, 0, 0, 0, suspended_ns=800 * MS)
+    verdict = judge([before, after], began_ns=BEGAN, took_ns=TOOK, busy_before_ns=0, asleep=[])
+    assert verdict.shares == pytest.approx({"suspended": 0.1, "blocked": 0.9})
+
+
+@pytest.mark.parametrize("broken", [0, 1, 2])
+def test_a_clock_that_fails_once_tells_nothing(broken: int) -> None:
+    """Three readings make a count, and it takes all of them."""
+    cpu: list[int | None] = [0, 400 * MS, 900 * MS]
+    cpu[broken] = None
+    at = (BEGAN, BEGAN + 500 * MS, BEGAN + TOOK)
+    readings = [Reading(at_ns, ns, 0, 0) for at_ns, ns in zip(at, cpu, strict=True)]
+    verdict = judge(readings, began_ns=BEGAN, took_ns=TOOK, busy_before_ns=0, asleep=[])
+    assert verdict.cause == "unknown"
+
+
+def test_what_was_counted_before_the_first_reading_is_no_part_of_it() -> None:
+    """Clocks count from the process's start: what counts is what they went on by."""
+    before = Reading(BEGAN, 5000 * MS, 5000 * MS, 3000 * MS, 1000 * MS, 0, 9000 * MS)
+    within = Reading(BEGAN + 500 * MS, 5100 * MS, 5100 * MS, 3000 * MS, 1000 * MS, 0, 9500 * MS)
+    after = Reading(BEGAN + TOOK, 5200 * MS, 5200 * MS, 3100 * MS, 1000 * MS, 0, 10_000 * MS)
+    verdict = judge(
+        [before, within, after],
+        began_ns=BEGAN,
+        took_ns=TOOK,
+        busy_before_ns=9000 * MS,
+        asleep=[],
+    )
+    assert verdict.shares == pytest.approx({"cpu": 0.2, "starved": 0.1, "blocked": 0.7})
+
+
+def test_a_first_reading_that_comes_late_is_none() -> None:
+    """Up to a part of the pause may be missed; else nothing is said of it."""
+    late = Reading(BEGAN + 400 * MS, 0, 0, 0)
+    soon = Reading(BEGAN + 10 * MS, 0, 0, 0)
+    after = Reading(BEGAN + TOOK, 700 * MS, 700 * MS, 0)
+    for first, cause in ((late, "unknown"), (soon, "cpu")):
+        verdict = judge([first, after], began_ns=BEGAN, took_ns=TOOK, busy_before_ns=0, asleep=[])
+        assert verdict.cause == cause
+
+
 def test_no_reading_is_unknown() -> None:
     """Without a reading from before and after there is nothing to say."""
     assert judge([], began_ns=1, took_ns=TOOK, busy_before_ns=0, asleep=[]) == Verdict()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -81,10 +82,22 @@ def test_options_reach_the_demo(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     """What is given on the command line is what the demo is run with."""
     given: list[serve.Options] = []
     monkeypatch.setattr(serve, "run_demo", given.append)
+    box = tmp_path / "box"
     words = ["--http", "tcp:1", "--manhole", "tcp:2", "--keys", str(tmp_path), "--threshold", "0.2"]
-    result = CliRunner().invoke(cli.main, ["demo", *words])
+    result = CliRunner().invoke(cli.main, ["demo", *words, "--blackbox", str(box)])
     assert result.exit_code == 0
-    assert given == [serve.Options(manhole="tcp:2", http="tcp:1", keys=tmp_path, threshold=0.2)]
+    assert given == [
+        serve.Options(manhole="tcp:2", http="tcp:1", keys=tmp_path, threshold=0.2, blackbox=box)
+    ]
+
+
+@pytest.mark.parametrize("name", ["", ".", "nowhere/box"])
+def test_a_black_box_must_be_a_file(tmp_path: Path, name: str) -> None:
+    """A path at which no file can be is a usage error that names it."""
+    value = str(tmp_path / name) if name else ""
+    result = CliRunner().invoke(cli.main, ["demo", "--blackbox", value])
+    assert result.exit_code == 2
+    assert "can be no file" in result.output
 
 
 def test_an_error_of_ours_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,6 +120,22 @@ def test_importing_the_command_is_light() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout
     assert found == "[]\n"
+
+
+def test_dashboard_and_rules_are_printed_as_they_are() -> None:
+    """What is for Grafana and Prometheus comes out as a file for them, and nothing else."""
+    dashboard = CliRunner().invoke(cli.main, ["dashboard"])
+    assert json.loads(dashboard.output)["title"] == "txwatchdog"
+    rules = CliRunner().invoke(cli.main, ["rules"])
+    assert "\ngroups:\n" in rules.output
+    assert rules.output.endswith("\n")
+
+
+def test_metrics_need_an_endpoint() -> None:
+    """The demo's metrics are served on a TCP endpoint, and a bad one is a usage error."""
+    result = CliRunner().invoke(cli.main, ["demo", "--metrics", "9464"])
+    assert result.exit_code == 2
+    assert "'9464' is no endpoint" in result.output
 
 
 def test_main_is_a_click_command() -> None:

@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
-from attrs import frozen
+from attrs import evolve, frozen
 
 from txwatchdog.demo.announce import (
     Announcement,
@@ -96,6 +96,13 @@ def test_everything_is_announced() -> None:
         "Ctrl-C",
     ):
         assert expected in text
+
+
+def test_metrics_are_announced_where_they_are_served() -> None:
+    """The address of the metrics is a line, if there are any."""
+    lines = list(evolve(announcement(), metrics=Bound("127.0.0.1", 9464)).lines(str))
+    assert "  metrics  http://127.0.0.1:9464/metrics" in lines
+    assert not [line for line in announcement().lines(str) if "metrics" in line]
 
 
 def test_a_threshold_out_of_the_jobs_reach_is_said() -> None:

@@ -42,6 +42,25 @@ def test_busy_reactor_is_looked_at_at_the_crossing() -> None:
     assert look.wake_at_ns == 10 * SECOND + THRESHOLD
 
 
+def test_looked_at_too_early_it_keeps_to_the_time_set() -> None:
+    """An earlier look, at another's wish, takes no sample and does not put off the next one."""
+    detector = Detector(THRESHOLD)
+    first = detector.look(SECOND + THRESHOLD, SECOND)
+    assert first.sample is True
+    early = detector.look(first.wake_at_ns - 1, SECOND)
+    assert early.sample is False
+    assert early.wake_at_ns == first.wake_at_ns
+    assert detector.look(first.wake_at_ns, SECOND).sample is True
+
+
+def test_the_next_pause_is_sampled_at_its_own_crossing() -> None:
+    """However far ahead the last one's next sample was."""
+    detector = Detector(THRESHOLD)
+    run(detector, SECOND, 100 * SECOND)
+    look = detector.look(101 * SECOND + THRESHOLD, 101 * SECOND)
+    assert look.sample is True
+
+
 def test_first_sample_at_the_crossing() -> None:
     """The first sample of a pause is taken at the crossing, to the nanosecond."""
     taken = run(Detector(THRESHOLD), SECOND, 3 * SECOND)
@@ -67,6 +86,23 @@ def test_samples_of_one_pause_are_bounded() -> None:
     detector = Detector(1000)
     run(detector, 1, 100 * 365 * 86400 * SECOND)
     assert len(detector.end(1, 100 * 365 * 86400 * SECOND)) == MAX_SAMPLES
+
+
+def test_no_sample_is_taken_that_would_not_be_kept() -> None:
+    """When there is no room for more, the thread is not looked at any more."""
+    detector = Detector(1000)
+    taken = run(detector, 1, 100 * 365 * 86400 * SECOND)
+    assert len(taken) == MAX_SAMPLES
+    detector.keep(sample(1, 2))  # as the alarm does, unasked
+    assert len(detector.end(1, 3)) == MAX_SAMPLES
+
+
+def test_what_has_ended_is_forgotten() -> None:
+    """A pause's samples are handed over once."""
+    detector = Detector(THRESHOLD)
+    run(detector, SECOND, 2 * SECOND)
+    assert detector.end(SECOND, 2 * SECOND)
+    assert detector.end(SECOND, 2 * SECOND) == ()
 
 
 def test_samples_of_a_tick_that_was_no_pause_are_forgotten() -> None:

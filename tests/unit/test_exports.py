@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 import pytest
+from attrs import evolve
 from builders import EPOCH, pause, sampled, stack
 from hypothesis import given
 from hypothesis import strategies as st
@@ -119,6 +120,18 @@ def test_speedscope_weights_are_the_durations(kept: list[Pause]) -> None:
     assert [p["endValue"] for p in each] == pytest.approx([p.duration for p in reversed(kept)])
 
 
+def test_speedscope_says_what_is_merged() -> None:
+    """The merged profile's name counts what is in it, and what is not."""
+    nobodys = evolve(pause(None, 4.0, number=2), cause="starved")
+    for kept, name in (
+        ([moves()], "all 1 pauses, 1.750 s"),
+        ([moves(), nobodys], "all 1 pauses, 1.750 s (1 starved or suspended ones left out)"),
+    ):
+        document = json.loads(export(recording(kept), "speedscope"))
+        assert document["profiles"][0]["name"] == name
+    assert document["profiles"][1]["name"].endswith(": 4.000 s because no CPU was free")
+
+
 def test_speedscope_of_a_pause_keeps_the_order_of_its_samples() -> None:
     """One pause is one profile, its samples in the order in which they were taken."""
     document = json.loads(moves().export("speedscope"))
@@ -127,7 +140,9 @@ def test_speedscope_of_a_pause_keeps_the_order_of_its_samples() -> None:
     assert profile["weights"] == [1.0, 0.25, 0.5]
     names = [document["shared"]["frames"][each[-1]]["name"] for each in profile["samples"]]
     assert names == ["load", "parse", "load"]
-    assert profile["name"].startswith("pause 7 at 2026-01-01T00:00:00.000+00:00: 1.750 s in ")
+    assert profile["name"] == (
+        "pause 7 at 2026-01-01T00:00:00.000+00:00: 1.750 s in fetch_user (app/db.py:41)"
+    )
 
 
 def test_json_has_everything() -> None:

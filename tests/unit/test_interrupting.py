@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from txwatchdog.blame import Places
-from txwatchdog.interrupting import Request, objection
+from txwatchdog.interrupting import Breaker, Request, objection
 from txwatchdog.operators import operator_of, source_name
 
 PLACES = Places(stdlib="/lib/", twisted="/site-packages/twisted/", ours="/ours/")
@@ -61,3 +61,46 @@ def test_sources_name_their_operator(name: str, shown: str) -> None:
     """An input's file name tells whose it is, whatever that name has in it."""
     assert operator_of(source_name(name, 7)) == shown
     assert operator_of("/app/db.py") is None
+
+
+class Broken(BaseException):
+    """Raised where a request says so."""
+
+
+def fail(_frames: object) -> str:
+    """A judge that can't."""
+    raise RecursionError
+
+
+def test_a_signal_raises_what_the_first_willing_judge_says() -> None:
+    """Those that object say why; one that fails objects; one that was withdrawn is passed over."""
+    breaker = Breaker()
+    objects, fails = Request(lambda _: "not now"), Request(fail)
+    withdrawn, willing = Request(lambda _: Broken()), Request(lambda _: Broken())
+    for request in (objects, fails, withdrawn, willing):
+        breaker.post(request)
+    assert withdrawn.claim()
+    with pytest.raises(Broken):
+        breaker._on_signal(0, None)
+    assert willing.raised
+    assert not withdrawn.raised
+    assert willing.why_not.startswith("it was raised")
+    assert objects.why_not == "not now"
+    assert "RecursionError" in fails.why_not
+    assert withdrawn.looks == willing.looks == 1
+    breaker._on_signal(0, None)
+    assert (objects.looks, willing.looks) == (2, 1)
+    assert not breaker.withdraw(willing)
+    assert breaker.withdraw(objects)
+
+
+def test_a_signal_without_a_request_does_nothing() -> None:
+    """It may come late, or from someone else; and nothing has looked at what is not posted."""
+    breaker, request = Breaker(), Request(fail)
+    breaker._on_signal(0, None)
+    assert request.why_not.startswith("code in C is running")
+    breaker.post(request)
+    breaker.disable()
+    breaker._on_signal(0, None)
+    assert not request.looks
+    assert breaker.why_off == "the watchdog is stopped"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from attrs import evolve
 from builders import EPOCH, pause, sampled, stack
@@ -9,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from txwatchdog.ledger import NOT_SEEN, OTHER, Ledger
+from txwatchdog.origin import Origin
 
 durations = st.integers(1, 10**6).map(lambda milliseconds: milliseconds / 1000)
 
@@ -22,6 +25,60 @@ def test_one_function_is_one_row() -> None:
     assert (row.function, row.count, row.total_seconds, row.worst_seconds) == ("f", 3, 6.0, 3.0)
     assert row.via == "v2"
     assert (row.last_at - EPOCH).total_seconds() == 2
+
+
+def test_a_row_has_the_via_and_origin_of_its_latest_pause() -> None:
+    """Whichever was entered last: a pause may be recorded late."""
+    ledger = Ledger()
+    for after in (1, 3, 2):
+        origin = Origin("timed call", f"call {after}")
+        each = sampled([(stack(("f", "a.py")), 1.0)], "f", after=after)
+        samples = (evolve(each.samples[0], origin=origin),)
+        ledger.add(evolve(each, samples=samples, via=f"v{after}"))
+    (row,) = ledger.totals().offenders
+    assert (row.via, row.origin) == ("v3", Origin("timed call", "call 3"))
+    assert (row.last_at - EPOCH).total_seconds() == 3
+
+
+def test_rows_of_no_one_function_have_neither_via_nor_origin() -> None:
+    """What their pauses came by differs from one to the next."""
+    ledger = Ledger(rows=6)
+    for number in range(20):
+        each = sampled([(stack(("f", "a.py")), 1.0)], f"f{number}", after=number)
+        samples = (evolve(each.samples[0], origin=Origin("timed call", "f")),)
+        ledger.add(evolve(each, samples=samples, via="v"))
+    ledger.add(evolve(pause(None, 100.0, via="v"), samples=samples))
+    rows = {row.function: row for row in ledger.totals().offenders}
+    for name in (OTHER, NOT_SEEN):
+        assert (rows[name].via, rows[name].origin) == (None, None)
+    named = [row for row in rows.values() if row.file]
+    assert {(row.via, row.origin) for row in named} == {("v", Origin("timed call", "f"))}
+
+
+def test_the_table_is_folded_when_it_is_full_and_no_sooner() -> None:
+    """It holds as many rows as it may; one more folds it to half, the newest kept."""
+    ledger = Ledger(rows=10)
+    for number in range(10):
+        ledger.add(pause(f"f{number}", 10.0 + number))
+    assert len(ledger.totals().offenders) == 10
+    ledger.add(pause("new", 0.1))
+    names = [row.function for row in ledger.totals().offenders]
+    assert sorted(names) == [OTHER, "f6", "f7", "f8", "f9", "new"]
+
+
+def test_profiles_are_folded_when_there_are_too_many_and_no_sooner() -> None:
+    """The functions with the most time keep theirs, half as many as there may be."""
+
+    def profiled(ledger: Ledger) -> set[str]:
+        return {row.function for row in ledger.totals().offenders if len(row.calls) > 1}
+
+    ledger = Ledger(profiles=10)
+    whole = stack(("f", "a.py"), ("g", "a.py"))
+    for number in range(10):
+        ledger.add(sampled([(whole, 10.0 + number)], f"f{number}"))
+    assert len(profiled(ledger)) == 10
+    ledger.add(sampled([(whole, 0.1)], "new"))
+    assert profiled(ledger) == {"f5", "f6", "f7", "f8", "f9"}
 
 
 def test_rows_come_worst_first() -> None:
@@ -51,6 +108,8 @@ def test_causes_are_counted() -> None:
     assert totals.causes["blocked"] == (1, 3.0)
     assert totals.causes["gil"] == (0, 0.0)
     assert totals.offenders[0].cause == "blocked"
+    ledger.add(evolve(pause("g", 4.0), cause="cpu"))
+    assert ledger.totals().causes["cpu"] == (3, 6.5)
 
 
 def test_nobodys_fault_counts_under_its_cause_alone() -> None:
@@ -74,6 +133,15 @@ def test_recent_is_bounded_and_newest_first() -> None:
         ledger.add(pause(number=number))
     assert [p.number for p in ledger.recent(10)] == [5, 4, 3]
     assert [p.number for p in ledger.recent(1)] == [5]
+
+
+def test_counting_begins_at_a_time_that_says_where() -> None:
+    """It is compared with, and printed as, UTC."""
+    ledger = Ledger()
+    assert ledger.since is None
+    ledger.reset()
+    assert ledger.since is not None
+    assert ledger.since.utcoffset() == timedelta(0)
 
 
 def test_reset_forgets() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import stat
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,11 @@ from hypothesis import strategies as st
 from twisted.conch.ssh.keys import Key
 
 from txwatchdog.errors import KeysError
-from txwatchdog.manhole.access import load_authorized_keys, parse_authorized_keys
+from txwatchdog.manhole.access import (
+    fingerprint_of,
+    load_authorized_keys,
+    parse_authorized_keys,
+)
 from txwatchdog.manhole.hostkey import load_host_key
 from txwatchdog.manhole.roles import Operator
 from txwatchdog.manhole.runner import Runner
@@ -49,6 +54,50 @@ def test_comments_and_blank_lines_are_skipped() -> None:
     assert [(key.line, key.comment) for key in keys] == [(3, "ann@host, her laptop"), (5, "")]
 
 
+def test_a_refused_line_tells_what_it_holds() -> None:
+    """Its type, key, comment and options are there, for a list of the lines."""
+    for line, kind in (
+        (f'frobnicate,from="10.*" {ED25519}  ann', "ssh-ed25519"),
+        (f"no-frobnicate {WEAK_RSA}\tann", "ssh-rsa"),
+        ("restrict sk-ssh-ed25519@openssh.com AAAA ann", "sk-ssh-ed25519@openssh.com"),
+    ):
+        _, (refused,) = parse_authorized_keys(f"{ED25519}\n{line}")
+        encoded = line.split(kind)[1].split()[0]
+        assert (refused.line, refused.type, refused.comment) == (2, kind, "ann")
+        assert refused.blob == base64.b64decode(encoded)
+        assert refused.options[0][0] == line.split(",")[0].split()[0]
+    _, (refused,) = parse_authorized_keys("ssh-ed448 AAA!A ann")
+    assert (refused.blob, refused.fingerprint) == (b"", "")
+
+
+def test_a_fingerprint_is_as_ssh_keygen_prints_it() -> None:
+    """SHA-256 in base64, without what fills it up."""
+    blob = base64.b64decode(ED25519.split()[1])
+    digest = base64.b64encode(hashlib.sha256(blob).digest()).decode()
+    assert digest.endswith("=")
+    assert fingerprint_of(blob) == f"SHA256:{digest[:-1]}"
+
+
+def test_an_operator_has_the_terms_of_the_key() -> None:
+    """Role, verb line and terminal come from the options, name and address from the client."""
+    lines = f'command="view",no-pty {ED25519} ann\ncommand="top --json" {ECDSA}'
+    (view, top), _ = parse_authorized_keys(lines)
+    operator = view.operator("root", "10.0.0.1")
+    assert (operator.comment, operator.user, operator.address) == ("ann", "root", "10.0.0.1")
+    assert (operator.role, operator.command, operator.has_pty) == ("view", None, False)
+    assert operator.fingerprint == view.fingerprint
+    operator = top.operator("root", "")
+    assert (operator.command, operator.has_pty) == ("top --json", True)
+
+
+def test_only_blanks_part_words() -> None:
+    """As in sshd: a form feed is part of a word, and of a comment."""
+    ((key,), _) = parse_authorized_keys(f"{ED25519}  \fann\f ")
+    assert key.comment == "\fann\f"
+    with pytest.raises(KeysError):
+        parse_authorized_keys(f"\f{ED25519}")
+
+
 def test_the_blob_is_what_a_client_sends() -> None:
     """A key is found by the bytes that go over the wire."""
     ((key,), _) = parse_authorized_keys(RSA)
@@ -73,7 +122,9 @@ def test_options_that_forbid_what_is_never_done_are_honoured() -> None:
         (ED25519[:-8], "damaged or cut short"),
         (ED25519.replace("AAAA", "AA!A", 1), "damaged or cut short"),
         (ED25519.replace("ssh-ed25519", "ecdsa-sha2-nistp256", 1), "damaged or cut short"),
+        (ED25519.replace("AAAA", "AAAA!", 1), "damaged or cut short"),
         ("-----BEGIN OPENSSH PRIVATE KEY-----", "the one line of its .pub file"),
+        ("PuTTY-User-Key-File-3: ssh-ed25519", "the one line of its .pub file"),
         ("é", "no public key after"),
         ("!", "neither a public key nor options"),
     ],
@@ -107,7 +158,11 @@ def test_a_line_that_cannot_be_read_is_named(line: str, says: str) -> None:
         (f'command="view",command="view" {ED25519}', "comes twice"),
         (f'command="top --jsn" {ED25519}', "No such option"),
         (f'command="python -" {ED25519}', "would allow all of Python"),
-        ("ssh-dss AAAAB3NzaC1kc3MAAACB", "DSA"),
+        ("ssh-dss AAAAB3NzaC1kc3MAAACB", "a DSA key (ssh-dss) is too weak"),
+        ("rsa-sha2-512 AAAA", "keys of type 'rsa-sha2-512'"),
+        ("ssh-" + 36 * "x" + " A", "of type 'ssh-" + 36 * "x" + "' are"),
+        ("ssh-" + 37 * "x" + " A", "of type 'ssh-" + 33 * "x" + "...' are"),
+        ("ssh-\udcff A", "not supported; use one of ssh-ed25519, ecdsa-sha2-nistp256, "),
         ("sk-ssh-ed25519@openssh.com AAAA", "can't be verified by Conch"),
         ("ssh-ed25519-cert-v01@openssh.com AAAA", "certificates"),
         ("ssh-ed448 AAAA", "'ssh-ed448' (Ed448) are not supported"),
@@ -210,6 +265,24 @@ def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
     (tmp_path / "authorized_keys").mkdir()
     with pytest.raises(KeysError, match=r"cannot read .*/authorized_keys: is a directory"):
         load_authorized_keys(tmp_path)
+
+
+def test_a_file_that_is_too_long_is_refused(tmp_path: Path) -> None:
+    """A mebibyte is read, and not a byte more."""
+    text = f"{ED25519}\n".ljust(1 << 20, "#")
+    _write(tmp_path, text)
+    assert load_authorized_keys(tmp_path).keys
+    _write(tmp_path, text + "#")
+    with pytest.raises(KeysError, match="longer than 1048576 bytes"):
+        load_authorized_keys(tmp_path)
+
+
+def test_what_is_no_utf_8_is_kept(tmp_path: Path) -> None:
+    """A comment in another encoding lets its key in, and can be written back as it was."""
+    _write(tmp_path, "")
+    (tmp_path / "authorized_keys").write_bytes(ED25519.encode() + b" Andr\xe9\n")
+    ((key,),) = load_authorized_keys(tmp_path).keys.values()
+    assert key.comment.encode("utf-8", "surrogateescape") == b"Andr\xe9"
 
 
 def test_a_bad_line_is_named_with_its_file(tmp_path: Path) -> None:

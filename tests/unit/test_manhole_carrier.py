@@ -26,6 +26,9 @@ class _Transport:
     def write(self, data: bytes) -> None:
         self.waiting += len(data)
 
+    def close(self) -> None:
+        """Only asks to be closed."""
+
     def get_write_buffer_size(self) -> int:
         return self.waiting
 
@@ -40,6 +43,12 @@ class _Carried:
 
     def dataReceived(self, data: bytes) -> None:
         raise ValueError(data)
+
+    def wire_writable(self) -> None:
+        raise ValueError("writable")
+
+    def farewell(self) -> None:
+        raise ValueError("farewell")
 
 
 def test_a_client_that_never_reads_is_cut_off() -> None:
@@ -58,7 +67,7 @@ def test_what_conch_raises_ends_one_connection() -> None:
     clock: Any = Clock()
     lines: list[str] = []
     strangers = Strangers(clock)
-    strangers.turned_away = lambda peer, reason: lines.append(f"{peer}: {reason}")  # type: ignore[method-assign]
+    strangers.turned_away = lambda address, reason: lines.append(f"{address}: {reason}")  # type: ignore[method-assign]
     loop: Any = None
     carrier = Carrier(_Carried, loop, Connections(), strangers)  # type: ignore[arg-type]
     transport: Any = _Transport()
@@ -66,3 +75,51 @@ def test_what_conch_raises_ends_one_connection() -> None:
     carrier.data_received(b"\n")
     assert transport.is_aborted
     assert lines == ["a local socket: ValueError(b'\\n')"]
+
+
+def test_a_wire_that_is_full_says_so_until_it_has_room() -> None:
+    """Whoever writes can wait for it; and what that raises ends the connection alone."""
+    clock: Any = Clock()
+    loop: Any = None
+    carrier = Carrier(_Carried, loop, Connections(), Strangers(clock))  # type: ignore[arg-type]
+    transport: Any = _Transport()
+    carrier.connection_made(transport)
+    assert carrier.wire is not None
+    carrier.pause_writing()
+    assert carrier.wire.is_full
+    carrier.resume_writing()
+    assert not carrier.wire.is_full
+    assert transport.is_aborted
+    carrier.wire.write(b"after the end")
+    assert transport.waiting == 0
+
+
+def test_a_peer_that_does_not_read_the_end_is_not_waited_for() -> None:
+    """Three seconds after it was closed, a connection is gone."""
+    later: list[tuple[float, Any]] = []
+    loop: Any = type("Loop", (), {"call_later": lambda _, s, call: later.append((s, call))})()
+    transport: Any = _Transport()
+    wire = Wire(transport, loop)
+    wire.writeSequence([b"a", b"b"])
+    assert transport.waiting == 2
+    assert wire.fileno() == -1
+    wire.loseConnection()
+    ((seconds, call),) = later
+    assert seconds == 3.0
+    call()
+    assert transport.is_aborted
+    wire.loseConnection()
+    assert len(later) == 1
+
+
+def test_a_farewell_that_fails_ends_the_connection() -> None:
+    """The manhole ends in any case."""
+    clock: Any = Clock()
+    loop: Any = None
+    carrier = Carrier(_Carried, loop, Connections(), Strangers(clock))  # type: ignore[arg-type]
+    carrier.farewell()  # before there is anyone
+    carrier.abort()
+    transport: Any = _Transport()
+    carrier.connection_made(transport)
+    carrier.farewell()
+    assert transport.is_aborted

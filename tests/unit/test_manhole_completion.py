@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import threading
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
 import pytest
@@ -222,3 +223,75 @@ def test_columns_are_bounded() -> None:
 def test_enter_indents(source: str, margin: int) -> None:
     """A line begins where the block goes on."""
     assert indentation_after(source) == " " * margin
+
+
+class _Slots:
+    """Has a slot that is full, and one that is empty."""
+
+    __slots__ = ("empty", "full")
+
+    def __init__(self) -> None:
+        self.full = 7
+
+
+class _Plain:
+    """Has all kinds of attributes."""
+
+    constant = 3
+    shadowed = 4
+    made = property(_never)
+
+    def __init__(self) -> None:
+        self.shadowed = 5
+
+    def method(self) -> None:
+        """A method."""
+
+    @staticmethod
+    def static() -> None:
+        """A static one."""
+
+
+class _OddDict:
+    """Whose `__dict__` is a property."""
+
+    __dict__ = property(_never)
+
+
+def test_attributes_are_read_as_far_as_that_runs_nothing() -> None:
+    """Slots, class and instance attributes, functions; what a descriptor makes is not known."""
+    slots, plain = _Slots(), _Plain()
+    assert statics.attribute(slots, "full") == 7
+    assert statics.attribute(slots, "empty") is statics.UNKNOWN
+    assert statics.attribute(plain, "constant") == 3
+    assert statics.attribute(plain, "shadowed") == 5
+    assert statics.attribute(_Plain, "shadowed") == 4
+    assert statics.attribute(plain, "made") is statics.UNKNOWN
+    assert statics.attribute(plain, "nothing") is statics.UNKNOWN
+    assert statics.attribute(plain, "static") is _Plain.static
+    assert statics.attribute(_OddDict(), "nothing") is statics.UNKNOWN
+    assert "made" in statics.attribute_names(plain)
+
+
+def test_docstrings_are_those_of_the_thing_itself() -> None:
+    """A function's, a bound method's, a class's, a module's; none that is inherited."""
+    assert statics.doc_line(_Plain().method) == "A method."
+    assert statics.doc_line(_Plain.static) == "A static one."
+    assert statics.doc_line(_Plain) == "Has all kinds of attributes."
+    assert statics.doc_line(statics).startswith("Looks at objects without")
+    assert statics.doc_line({}) == statics.doc_line(dict)
+    assert statics.doc_line(type("Undocumented", (dict,), {})()) == ""
+
+
+def test_names_that_change_all_the_time_are_given_up() -> None:
+    """After some tries nothing is offered, rather than an error."""
+
+    def changing() -> Iterator[str]:
+        yield "one"
+        raise RuntimeError("dictionary changed size during iteration")
+
+    class Changing:
+        def __iter__(self) -> Iterator[str]:
+            return changing()
+
+    assert statics._some(Changing()) == []

@@ -6,6 +6,7 @@ import base64
 import os
 import stat
 import subprocess
+import warnings
 from typing import TYPE_CHECKING
 
 import pytest
@@ -64,6 +65,9 @@ def _gost() -> bytes:
 
 
 OPENSSH_ED25519 = ED25519.private_bytes(PEM, OPENSSH, BARE)
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    OPENSSH_DSA = DSA.private_bytes(PEM, OPENSSH, BARE)
 
 FILES = [
     (DSA.private_bytes(PEM, PKCS8, BARE), "a private key (DSA)"),
@@ -143,7 +147,9 @@ def _host(directory: Path, content: bytes) -> Path:
         (DSA.private_bytes(PEM, PKCS8, BARE), "is a private key (DSA), and must be"),
         (SECP256K1.private_bytes(PEM, PKCS8, BARE), "(ECDSA, secp256k1)"),
         (ED448.private_bytes(PEM, PKCS8, BARE), "(Ed448)"),
-        (ED25519.private_bytes(PEM, PKCS8, LOCKED), "ssh-keygen -p -N '' -f "),
+        (ED25519.private_bytes(PEM, PKCS8, LOCKED), "openssl pkey -in "),
+        (ED25519.private_bytes(PEM, OPENSSH, LOCKED), "ssh-keygen -p -N '' -f "),
+        (OPENSSH_DSA, "is a private key (DSA), and must be"),
         (ED25519.public_key().public_bytes(PEM, SPKI), "put the private half here, or remove"),
         (PUTTY, "puttygen KEY.ppk -O private-openssh -o "),
         (OPENSSH_ED25519[:150], "copy it again whole, or remove"),
@@ -209,7 +215,8 @@ def test_the_comment_is_the_one_that_ssh_keygen_prints(tmp_path: Path) -> None:
         (ED25519.private_bytes(PEM, PKCS8, LOCKED), "an encrypted private key (AES-256-CBC)"),
         (PUTTY, "puttygen -L"),
         (RFC4716, "ssh-keygen -i -m RFC4716 -f key.pub"),
-        (ED25519.public_key().public_bytes(PEM, SPKI), "ssh-keygen -i -m PKCS8 -f key.pub"),
+        (ED25519.public_key().public_bytes(PEM, SPKI), "as ssh-keygen writes it into a .pub file"),
+        (P256.public_key().public_bytes(PEM, SPKI), "ssh-keygen -i -m PKCS8 -f key.pub"),
         (SECP256K1.public_key().public_bytes(PEM, SPKI), "secp256k1 is not supported"),
         (ED448.public_key().public_bytes(PEM, SPKI), "Ed448 is not supported"),
         (DSA.private_bytes(PEM, PKCS8, BARE), "DSA is not supported"),

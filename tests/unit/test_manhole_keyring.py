@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from twisted.logger import Logger, formatEvent
 
 from txwatchdog.errors import KeysError
-from txwatchdog.manhole.access import load_authorized_keys
+from txwatchdog.manhole.access import AuthorizedKey, Refusal, load_authorized_keys
 from txwatchdog.manhole.keyring import Keyring
 from txwatchdog.manhole.modes import check_directories, check_file
 
@@ -71,7 +71,13 @@ class _Ring:
     def gets_in(self, number: int, address: str = "127.0.0.1") -> int | None:
         """The line by which a key gets in."""
         key = self.ring.admit(_blob(number), KIND, address)
-        return None if key is None else key.line
+        return key.line if isinstance(key, AuthorizedKey) else None
+
+    def why_not(self, number: int, kind: bytes = KIND, address: str = "127.0.0.1") -> Refusal:
+        """Why a key does not get in."""
+        refusal = self.ring.admit(_blob(number), kind, address)
+        assert isinstance(refusal, Refusal)
+        return refusal
 
     def said(self) -> list[str]:
         """What has been logged since this was last asked."""
@@ -151,13 +157,14 @@ def test_a_refused_line_is_logged_once_a_change(ring: _Ring) -> None:
 
 
 def test_a_key_expires_while_the_service_runs(ring: _Ring) -> None:
-    """Until its time the key gets in; from then on it does not, and the log says why."""
+    """Until its time the key gets in; from then on it does not, and why is known."""
     ring.write(f'expiry-time="20270102Z" {_line(1)}')
     assert ring.gets_in(1) == 1
     ring.now += timedelta(days=1)
-    assert ring.gets_in(1) is None
-    (said,) = ring.said()
-    assert "in line 1 is refused to 127.0.0.1: it expired at 2027-01-02" in said
+    refusal = ring.why_not(1)
+    assert refusal.reason.startswith("it expired at 2027-01-02")
+    assert (refusal.line, refusal.comment, refusal.role) == (1, "key1", "full")
+    assert ring.said() == []
 
 
 def test_of_two_lines_of_a_key_the_first_that_fits_counts(ring: _Ring) -> None:
@@ -165,8 +172,8 @@ def test_of_two_lines_of_a_key_the_first_that_fits_counts(ring: _Ring) -> None:
     ring.write(f'from="10.0.0.0/8",command="view" {_line(1)}', f'command="tune" {_line(1)}')
     inside = ring.ring.admit(_blob(1), KIND, "::ffff:10.1.1.1")
     outside = ring.ring.admit(_blob(1), KIND, "192.0.2.1")
-    assert inside is not None
-    assert outside is not None
+    assert isinstance(inside, AuthorizedKey)
+    assert isinstance(outside, AuthorizedKey)
     assert (inside.terms.role, outside.terms.role) == ("view", "tune")
     operator = inside.operator("ann", "10.1.1.1")
     assert (operator.comment, operator.user, operator.address) == ("key1", "ann", "10.1.1.1")
@@ -176,7 +183,22 @@ def test_of_two_lines_of_a_key_the_first_that_fits_counts(ring: _Ring) -> None:
 
 def test_only_the_keys_own_signatures_are_admitted(ring: _Ring) -> None:
     """Another algorithm than the key may use, SHA-1 among them, is refused."""
-    assert ring.ring.admit(_blob(1), b"ssh-rsa", "") is None
+    assert ring.why_not(1, b"ssh-rsa").reason == "it may not sign by that algorithm"
+
+
+def test_a_refusal_says_why(ring: _Ring) -> None:
+    """What is known of the key is said: its line, its comment, what is wrong with it."""
+    assert ring.why_not(3).reason == "it is not in authorized_keys"
+    assert ring.why_not(3).fingerprint.startswith("SHA256:")
+    ring.write(f'from="10.0.0.0/8",command="view" {_line(1)}', f"cert-authority {_line(2)}")
+    here = ring.why_not(1)
+    assert (here.line, here.role) == (1, "view")
+    assert here.reason == 'it may be used from="10.0.0.0/8" only'
+    refused = ring.why_not(2)
+    assert (refused.line, refused.comment) == (2, "key2")
+    assert "cert-authority" in refused.reason
+    ring.path.unlink()
+    assert ring.why_not(1).reason == "authorized_keys cannot be used; the log says why"
 
 
 def test_a_file_of_refused_lines_only_is_an_error(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
-from twisted.logger import Logger
+from twisted.logger import Logger, formatEvent
 
 from txwatchdog.manhole.limits import (
     HOLD,
@@ -183,27 +183,41 @@ def test_neither_idle_nor_gone_if_turned_off() -> None:
 def _strangers() -> tuple[Clock, list[str], Strangers]:
     clock = Clock()
     lines: list[str] = []
-    log = Logger(observer=lambda event: lines.append(event["log_format"].format(**event)))  # type: ignore[arg-type]
+    log = Logger(observer=lambda event: lines.append(formatEvent(event)))  # type: ignore[arg-type]
     fake: Any = clock
     return clock, lines, Strangers(fake, log)
 
 
 def test_a_flood_is_a_line_a_minute() -> None:
-    """The first is logged at once, a thousand more as one line at the minute's end."""
+    """The first twenty are told at once, a thousand more as one line at the minute's end."""
     clock, lines, strangers = _strangers()
-    strangers.turned_away("10.0.0.1", "no")
+    for _ in range(20):
+        strangers.turned_away("10.0.0.1", "no")
+    assert lines == ["connection refused address='10.0.0.1' reason='no'"] * 20
     for number in range(1000):
         strangers.turned_away("10.0.0.2", f"reason {number % 2}")
-    assert lines == ["turned away 10.0.0.1: no"]
     clock.advance(60)
-    assert lines[1] == (
-        "turned away 1000 more in the last minute, the latest 10.0.0.2: "
-        "500 x reason 0; 500 x reason 1"
-    )
+    assert lines[20:] == [
+        "strangers left out count=1000 latest='10.0.0.2' what="
+        + repr("; ".join(f"500 x connection refused: reason {number}" for number in range(2)))
+    ]
     clock.advance(60)
-    assert len(lines) == 2
+    assert len(lines) == 21
     strangers.turned_away("10.0.0.3", "no")
-    assert lines[2:] == ["turned away 10.0.0.3: no"]
+    assert lines[21:] == ["connection refused address='10.0.0.3' reason='no'"]
+
+
+def test_a_flood_without_end_is_some_lines_a_minute() -> None:
+    """However many come, and however long: five lines a minute, and no timer is left behind."""
+    clock, lines, strangers = _strangers()
+    for _ in range(600):
+        for _ in range(100):
+            strangers.tell("connection", "accepted", address="10.0.0.1")
+        clock.advance(1)
+    assert 60 <= len(lines) <= 20 + 10 * 5
+    strangers.flush()
+    assert "left out" in lines[-1]
+    assert clock.getDelayedCalls() == []
 
 
 def test_a_stranger_cannot_write_to_the_log() -> None:
@@ -214,6 +228,6 @@ def test_a_stranger_cannot_write_to_the_log() -> None:
         strangers.turned_away("10.0.0.1", f"{number}\n")
     clock.advance(60)
     assert all(line.isprintable() and line.isascii() for line in lines)
-    assert all(len(line) < 300 for line in lines)
-    assert lines[1].count(" x ") == 11
-    assert "990 x other reasons" in lines[1]
+    assert all(len(line) < 500 for line in lines)
+    assert lines[-1].count(" x ") == 11
+    assert "971 x others" in lines[-1]

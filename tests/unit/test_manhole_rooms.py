@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prompt_toolkit.keys import Keys
 
+from txwatchdog.binding import address_of, bind, unbind
 from txwatchdog.errors import ListenError
-from txwatchdog.manhole.binding import address_of, bind, unbind
 from txwatchdog.manhole.console import is_complete
 from txwatchdog.manhole.display import lay_out
 from txwatchdog.manhole.evaluate import Errand, Interpreter, Outcome

@@ -13,7 +13,7 @@ from twisted.conch.ssh.transport import MSG_DEBUG, MSG_IGNORE, MSG_KEXINIT, MSG_
 from twisted.internet.address import IPv4Address
 from twisted.internet.task import Clock
 
-from txwatchdog.manhole.access import AuthorizedKey
+from txwatchdog.manhole.access import AuthorizedKey, Refusal
 from txwatchdog.manhole.limits import Admission, Limits, Visit
 from txwatchdog.manhole.ssh import MSG_USERAUTH_SUCCESS, Factory, ServerTransport
 from txwatchdog.manhole.strangers import Strangers
@@ -70,7 +70,9 @@ class _Pair:
         allowed = AuthorizedKey(1, KEY.public().blob(), KEY, (), "")
         factory = Factory(
             KEY,
-            lambda blob, _algorithm, _address: allowed if blob == allowed.blob else None,
+            lambda blob, _algorithm, _address: (
+                allowed if blob == allowed.blob else Refusal("no", "")
+            ),
             lambda _key: _Service(),  # type: ignore[arg-type,return-value]
             clock=clock,
             limits=self.limits,

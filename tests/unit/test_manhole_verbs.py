@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import contextlib
 import json
 import sys
 import threading
@@ -11,6 +12,8 @@ from typing import Any
 
 import pytest
 from builders import pause
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.internet.testing import MemoryReactorClock
 
 from txwatchdog import Watchdog, exports
@@ -65,6 +68,15 @@ def test_verbs_and_what_looks_like_one(line: str) -> None:
 def test_all_else_is_python(source: str) -> None:
     """What is valid Python beyond a lone name or a dash, or has several lines, is Python."""
     assert verb_line(source) is None
+
+
+@given(st.sampled_from(NAMES), st.sampled_from(" \t\v\f\x1c\u2028\xa0'\"\\"), st.text())
+def test_no_line_is_too_odd(name: str, between: str, rest: str) -> None:
+    """Whatever follows a verb's name, the line is Python, or is understood, or is a mistake."""
+    line = verb_line(name + between + rest)
+    if line is not None:
+        with contextlib.suppress(UsageError):
+            read_order(line)
 
 
 def test_the_live_view_by_its_method() -> None:

@@ -9,12 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from txwatchdog.manhole import around
 from txwatchdog.manhole.where import runs_at_once
 
 
 def _decide(source: str, rebound: frozenset[str] = frozenset()) -> list[bool]:
     def is_ours(name: str) -> bool:
-        return name not in rebound and (name == "watchdog" or hasattr(builtins, name))
+        known = name == "watchdog" or name in around.NAMES or hasattr(builtins, name)
+        return name not in rebound and known
 
     return [runs_at_once(statement, is_ours) for statement in ast.parse(source).body]
 
@@ -40,6 +42,12 @@ def _decide(source: str, rebound: frozenset[str] = frozenset()) -> list[bool]:
         "len([f for p in watchdog.pauses() for f in p.samples])",
         "exit()",
         "quit(3)",
+        "readers()",
+        "readers(n=5, by='sent')[0].peer",
+        "print(threads())",
+        "objects('dict', whole=True)",
+        "[row.function for row in delayed(100) if row.seconds < 1]",
+        "(len(tasks()), watchdog.stack())",
     ],
 )
 def test_these_run_at_once(source: str) -> None:
@@ -94,6 +102,17 @@ def test_these_run_at_once(source: str) -> None:
         "if watchdog.running: print(1)",
         "import os",
         "def watchdog(): pass",
+        "readers",
+        "print(readers)",
+        "readers.__self__",
+        "readers()[0].__class__",
+        "objects(service.kind)",
+        "objects(type=service)",
+        "errors(n=service.n)",
+        "(threads(), service.stop())",
+        "[threads() for threads in [service.stop]]",
+        "x = objects()",
+        "service.readers()",
         "exit(service)",
         "exit(*service)",
         "exit",
@@ -112,6 +131,9 @@ def test_these_go_to_the_reactor(source: str) -> None:
         ("watchdog.threshold = 1", "watchdog"),
         ("print(watchdog.stack())", "print"),
         ("exit()", "exit"),
+        ("readers()", "readers"),
+        ("(readers(), watchdog.stack())", "readers"),
+        ("(readers(), watchdog.stack())", "watchdog"),
         ("[len(t) for t in watchdog.tracebacks()]", "len"),
     ],
 )

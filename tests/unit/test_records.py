@@ -115,6 +115,18 @@ def test_top_says_how_to_see_the_rest() -> None:
     assert str(top).endswith("9 pauses, 9.000 s in all; 4 more rows, top(5) shows all")
 
 
+def test_top_says_which_pauses_are_in_no_row() -> None:
+    """Pauses that are no function's fault are told apart, so that rows and sum add up."""
+    unblamed = {"starved": (2, 3.5), "suspended": (0, 0.0)}
+    ledger = Ledger()
+    ledger.add(pause(None, 0.5))
+    top = Top(ledger.totals().offenders, "total", 3, 4.0, 0, unblamed)
+    assert str(top).endswith("\n3 pauses, 4.000 s in all; no function's fault: 2 starved, 3.500 s")
+    assert top.as_dict()["unblamed"]["starved"] == {"pauses": 2, "seconds": 3.5}
+    nobody = Top((), "total", 1, 2.0, 0, {"suspended": (1, 2.0)})
+    assert str(nobody) == "1 pause, 2.000 s in all; no function's fault: 1 suspended, 2.000 s"
+
+
 def test_markup_in_a_name_is_text() -> None:
     """A function's name that looks like rich markup is shown as it is."""
     ledger = Ledger()

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 from builders import EPOCH, pause, sampled, stack
 from twisted.internet.testing import MemoryReactorClock
 
 from txwatchdog import Watchdog
 from txwatchdog.exports import Process, Recording, export
 from txwatchdog.ledger import Ledger
+from txwatchdog.origin import Origin
 from txwatchdog.records import Pause
 
 LOOP = ("mainLoop", "/usr/lib/twisted/internet/base.py")
@@ -174,6 +176,18 @@ def test_data_says_where_the_time_went() -> None:
     assert [seconds for seconds, _ in row["profile"]] == [1.5]
     assert data["totals"] == {"pauses": 1, "paused_seconds": 1.5}
     assert (data["threshold"], data["process"]["pid"]) == (0.5, 123)
+
+
+def test_data_says_which_event_led_to_a_pause() -> None:
+    """A pause has its event as a sentence, or none."""
+    samples = sampled([(stack(LOOP, ("f", "/srv/app/x.py")), 1.0)]).samples
+    origin = Origin("readable", protocol="Greeter", peer="192.0.2.7:4711")
+    told = evolve(pause(), samples=(evolve(samples[0], origin=origin),))
+    first, second = Page(report(told, pause(number=2))).data["pauses"]
+    assert first["origin"] == (
+        "Called by the reactor for a readable descriptor: Greeter from 192.0.2.7:4711"
+    )
+    assert second["origin"] is None
 
 
 def test_one_pause_no_sample_or_nothing_at_all() -> None:

@@ -6,7 +6,9 @@ import json
 import math
 import subprocess
 import sys
+import time
 from typing import Any
+from unittest.mock import Mock, patch
 
 import pytest
 from twisted.internet.testing import MemoryReactorClock
@@ -124,6 +126,27 @@ def test_start_before_the_reactor_leaves_one_trigger_and_stop_takes_it_back() ->
     assert not any(reactor.triggers.values())
 
 
+def test_tick_that_ends_as_it_is_looked_at_counts_once() -> None:
+    """What activity() says of busy time never misses a tick that ends at that moment, and never
+    has it twice."""
+    dog = watchdog()
+    dog.start()
+    dog._probe = Mock(exact=True)
+    dog._tick.busy_since_ns = time.monotonic_ns() - 10**10
+    state = dog._state
+
+    def end_and_look() -> Any:
+        if dog._tick.busy_since_ns:  # between the two readings that make the sum
+            dog._tick.busy_since_ns = 0
+            dog._tick.busy_ns += 10**10
+        return state()
+
+    assert dog.activity().busy_seconds == pytest.approx(10.0, abs=1.0)
+    with patch.object(dog, "_state", end_and_look):
+        assert dog.activity().busy_seconds == 10.0
+    dog.stop()
+
+
 def test_import_brings_no_console() -> None:
     """`import txwatchdog` pulls in neither Conch nor prompt_toolkit nor rich, nor a reactor, nor
     what is only for those who look."""
@@ -131,7 +154,8 @@ def test_import_brings_no_console() -> None:
         "import sys, txwatchdog\n"
         "heavy = ('twisted.conch', 'prompt_toolkit', 'rich', 'twisted.internet.reactor',"
         " 'txwatchdog.manhole', 'cryptography', 'txwatchdog.exports', 'txwatchdog.profiles',"
-        " 'txwatchdog.report', 'txwatchdog.process', 'txwatchdog.tables')\n"
+        " 'txwatchdog.report', 'txwatchdog.process', 'txwatchdog.tables', 'prometheus_client',"
+        " 'opentelemetry', 'txwatchdog.measures', 'txwatchdog.metrics')\n"
         "print([name for name in sys.modules if name.startswith(heavy)])"
     )
     shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)

@@ -69,6 +69,7 @@ class Announcement:
         host_key: The console's fingerprint, or None if it is not known.
         tasks: What the pages do, by path.
         threshold: The watchdog's, in seconds.
+        metrics: Where the metrics are, or None if they are nowhere.
     """
 
     http: Address
@@ -77,6 +78,7 @@ class Announcement:
     host_key: str | None
     tasks: Mapping[str, Task]
     threshold: float
+    metrics: Address | None = None
 
     def lines(self, bold: Callable[[str], str]) -> Iterator[str]:
         """Yield what to print; `bold` marks what is to be typed or opened."""
@@ -87,6 +89,8 @@ class Announcement:
         yield f"  pages    {bold(site)}"
         yield f"  console  {bold(ssh)}"
         yield f"           {bold(ssh + ' ' + shlex.quote('watchdog.stack()'))}"
+        if self.metrics is not None:
+            yield f"  metrics  {bold(url(self.metrics) + 'metrics')}"
         yield f"  keys     {self.access.story}"
         for skipped in self.access.skipped:
             yield f"           skipped {skipped}"

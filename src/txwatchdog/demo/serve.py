@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from attrs import frozen
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
@@ -35,6 +35,9 @@ from txwatchdog.errors import DemoError
 from txwatchdog.records import Pause
 from txwatchdog.watchdog import Watchdog
 
+if TYPE_CHECKING:
+    from txwatchdog.metrics import MetricsServer
+
 __all__ = ["Options", "run_demo"]
 
 # Seconds. The manhole binds its port in its own thread; that takes milliseconds.
@@ -52,16 +55,22 @@ class Options:
         http: The pages' endpoint.
         keys: The console's keys.
         threshold: The watchdog's, in seconds.
+        metrics: Where metrics for Prometheus are served; None: nowhere.
         statement_timeout: The console's, in seconds; 0 for none.
         history: Whether the console keeps what is typed.
+        blackbox: The watchdog's; None for none.
+        audit: The audit trail's file; None for none.
     """
 
     manhole: str
     http: str
     keys: Path
     threshold: float
+    metrics: str | None = None
     statement_timeout: float = 30.0
     history: bool = True
+    blackbox: Path | None = None
+    audit: Path | None = None
 
 
 def run_demo(options: Options) -> None:
@@ -101,6 +110,7 @@ class _Demo:
         self._failure: DemoError | None = None
         self._shop: Shop | None = None
         self._watchdog: Watchdog | None = None
+        self._metrics: MetricsServer | None = None
 
     def prepare(self) -> None:
         """Make everything and listen, so that what can't be is said before anything runs.
@@ -118,7 +128,7 @@ class _Demo:
         # A TCP port's address has a host and a port; IListeningPort promises less.
         self._http = cast(Address, self._port.getHost())
         self._access = arrange_access(options.keys, Path.home() / ".ssh")
-        self._watchdog = Watchdog(reactor, threshold=options.threshold)
+        self._watchdog = Watchdog(reactor, threshold=options.threshold, blackbox=options.blackbox)
         self._watchdog.on_pause(self._say_pause)
         self._manhole = Manhole(
             self._watchdog,
@@ -127,8 +137,14 @@ class _Demo:
             namespace={"service": shop, "site": site},
             statement_timeout=options.statement_timeout,
             history=options.history,
+            audit=options.audit,
         )
         self._manhole.start()
+        if options.metrics is not None:
+            from txwatchdog.metrics import MetricsServer  # brings prometheus_client
+
+            self._metrics = MetricsServer(self._watchdog, options.metrics)
+            self._metrics.start()
 
     def run(self) -> None:
         """Run the reactor until the end.
@@ -152,6 +168,8 @@ class _Demo:
             stats = self._watchdog.stats()
             paused = f"{stats['paused_seconds']:.1f} s in all"
             self._voice.say(f"Stopped. Pauses: {stats['pauses']}, {paused}.")
+        if self._metrics is not None:
+            self._metrics.stop()
         if self._shop is not None:
             self._shop.close()
 
@@ -200,6 +218,7 @@ class _Demo:
         announcement = Announcement(
             http=self._http,
             manhole=manhole,
+            metrics=cast("Address | None", self._metrics and self._metrics.address),
             access=self._access,
             host_key=fingerprint(self._options.keys / "host_ed25519"),
             tasks=self._shop.tasks,

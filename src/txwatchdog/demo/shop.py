@@ -107,7 +107,7 @@ class Shop:
         self._warehouse = Warehouse()
         self.tasks = {task.path: task for task in self._make_tasks()}
         self._chores = self._make_chores(threshold)
-        self.job = LoopingCall(self.do_chore)
+        self.job = LoopingCall(self._call_chore)
         self.job.clock = clock
         self._clock = clock
 
@@ -131,6 +131,15 @@ class Shop:
         """Do the job's next task, in the reactor's thread: that is the pause to see."""
         task, seconds = next(self._chores)
         task.work(seconds)
+
+    def _call_chore(self) -> None:
+        # In a turn of its own: one that is due when a page has slept would else add its time to
+        # that page's pause.
+        self._clock.callLater(0, self._do_chore_if_at_work)
+
+    def _do_chore_if_at_work(self) -> None:
+        if self.job.running:
+            self.do_chore()
 
     def _begin_job(self) -> None:
         if not self.job.running:

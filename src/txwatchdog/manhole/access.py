@@ -36,6 +36,7 @@ __all__ = [
     "SIGNATURE_ALGORITHMS",
     "Access",
     "AuthorizedKey",
+    "Refusal",
     "RefusedLine",
     "fingerprint_of",
     "load_authorized_keys",
@@ -134,6 +135,36 @@ class RefusedLine:
     def fingerprint(self) -> str:
         """As ``ssh-keygen -l`` prints it; empty where there is no key to be told."""
         return fingerprint_of(self.blob) if self.blob else ""
+
+
+@frozen
+class Refusal:
+    """Why a key does not get in now.
+
+    Attributes:
+        reason: In words.
+        fingerprint: The key's.
+        line: The number of its line in the file; None if there is none.
+        comment: What follows it there.
+        role: What it might do, if it got in.
+    """
+
+    reason: str
+    fingerprint: str
+    line: int | None = None
+    comment: str | None = None
+    role: str | None = None
+
+    @property
+    def fields(self) -> dict[str, object]:
+        """The same for the audit trail."""
+        return {
+            "reason": self.reason,
+            "line": self.line,
+            "comment": self.comment,
+            "fingerprint": self.fingerprint,
+            "role": self.role,
+        }
 
 
 @frozen

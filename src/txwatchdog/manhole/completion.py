@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
-from txwatchdog.manhole import statics
+from txwatchdog.manhole import around, statics
 from txwatchdog.manhole.scan import CODE, LIMIT, string_start
 from txwatchdog.manhole.verbs.lines import COMMAND_ONLY, NAMES
 
@@ -119,7 +119,7 @@ def _names(before: str, names: Mapping[str, Any]) -> Completions:
     if prefix:
         # Without anything typed these would be two hundred, of which nobody looks for one.
         found |= _KEYWORDS
-        found |= set(dir(builtins))
+        found |= set(dir(builtins)) | set(around.NAMES)
         if not head.strip():
             found |= _VERBS
     return _public(prefix, found)

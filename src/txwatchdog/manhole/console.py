@@ -124,7 +124,9 @@ class Console:
         if self._verbs is None:
             from txwatchdog.manhole.verbs.run import Verbs  # brings click
 
-            self._verbs = Verbs(self._channel, self._runner.watchdog, in_console=True)
+            self._verbs = Verbs(
+                self._channel, self._runner.watchdog, in_console=True, around=self._runner.around
+            )
         try:
             await self._verbs.run(line)
         finally:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from txwatchdog.manhole.around.records import Listing
 from txwatchdog.manhole.evaluate import Drawn
 from txwatchdog.manhole.values import CUT, Node
 from txwatchdog.records import Top
@@ -63,6 +64,9 @@ def _drawn(value: Any, terminal: Terminal | None, *, colour: bool) -> str:
         from txwatchdog.tables import top_text
 
         return top_text(value, width, colour=colour)
+    if issubclass(type(value), Listing):
+        listing: Listing = value
+        return listing.text(width, colour=colour)
     if type(value).__module__.startswith("txwatchdog."):
         return repr(value)
     text = _printed(value, width, colour=colour)

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import frozen
 
 from txwatchdog import interrupting
-from txwatchdog.manhole.where import runs_at_once
+from txwatchdog.manhole.where import looks_around, runs_at_once
 from txwatchdog.operators import source_name
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ class Outcome:
         shown: The value to be shown, if it gave one and it has not been shown yet.
         waits: The statement, if it waits for something; it is to be concluded when that has ended.
         interrupted: Whether what it raised is that it was interrupted.
+        raised: The name of the type of what it raised.
     """
 
     traceback: traceback.TracebackException | None = None
@@ -73,6 +74,7 @@ class Outcome:
     shown: Node | Drawn | None = None
     waits: Statement | None = None
     interrupted: bool = False
+    raised: str | None = None
 
     @property
     def stops(self) -> bool:
@@ -93,6 +95,11 @@ class Step:
         return isinstance(self.node, ast.Expr)
 
     @property
+    def looks_around(self) -> bool:
+        """Whether it looks around in the process, which may take a while."""
+        return looks_around(self.node)
+
+    @property
     def awaits(self) -> bool:
         """Whether its code has `await` and the like, so that it is a coroutine's."""
         return bool(self.code.co_flags & inspect.CO_COROUTINE)
@@ -107,13 +114,21 @@ class Interpreter:
         watchdog: Bound to the name ``watchdog``.
         namespace: The names to begin with; copied.
         operator: Whose statements they are, for tracebacks and for the blame.
+        around: Functions that look around in the process, by name; the operator's names go before.
     """
 
-    def __init__(self, watchdog: Any, namespace: Mapping[str, Any], operator: str = "") -> None:
+    def __init__(
+        self,
+        watchdog: Any,
+        namespace: Mapping[str, Any],
+        operator: str = "",
+        around: Mapping[str, Any] | None = None,
+    ) -> None:
         self._watchdog = watchdog
         self._operator = operator
+        self.around = dict(around or {})
         # A copy: exit() and the like must not do to the service what they do to a program.
-        self._builtins = {**vars(builtins), **_harmless_builtins()}
+        self._builtins = {**vars(builtins), **self.around, **_harmless_builtins()}
         self.namespace: dict[str, Any] = {
             **namespace,
             "watchdog": watchdog,
@@ -187,6 +202,9 @@ class Interpreter:
     def _is_ours(self, name: str) -> bool:
         if name == "watchdog":
             return self.namespace.get(name) is self._watchdog
+        if name in self.around:
+            ours = self._builtins.get(name) is self.around[name]
+            return ours and name not in self.namespace
         return name not in self.namespace and (
             self._builtins.get(name) is getattr(builtins, name, None) or name in ("exit", "quit")
         )

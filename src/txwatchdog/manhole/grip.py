@@ -11,7 +11,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from txwatchdog.interrupting import RETRY_SECONDS, Request, handlers_of_signals, objection
+from txwatchdog.interrupting import RETRY_SECONDS, Request, objection
+from txwatchdog.signals import handlers_of_signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable

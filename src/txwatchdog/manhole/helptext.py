@@ -11,7 +11,7 @@ import textwrap
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
-from txwatchdog.manhole import statics
+from txwatchdog.manhole import around, statics
 from txwatchdog.manhole.verbs.lines import COMMAND_ONLY, NAMES
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ def console_help(watchdog: Any, names: Mapping[str, Any], columns: int) -> str:
     lines = [
         "The watchdog, which answers during a pause:",
         *_aligned(list(_methods(type(watchdog))), columns),
+        "What looks around in the process, also during a pause:",
+        *_aligned(list(_looks(names)), columns),
         "Verbs, one word for one answer; VERB --help says more:",
         *textwrap.wrap(verbs, columns - 1, initial_indent="  ", subsequent_indent="  "),
         "Your names; help(NAME) says more:",
@@ -51,6 +53,15 @@ def _methods(kind: type) -> Iterator[tuple[str, str]]:
             yield f"watchdog.{name}{_signature(raw)}", statics.doc_line(raw)
         elif isinstance(raw, property):
             yield f"watchdog.{name}", statics.doc_line(raw.fget)
+
+
+def _looks(names: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    from txwatchdog.manhole.around.looks import Around
+
+    for name in around.NAMES:
+        if name not in names:  # or it is the operator's
+            raw = vars(Around)[name]
+            yield f"{name}{_signature(raw)}", statics.doc_line(raw)
 
 
 def _names(names: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

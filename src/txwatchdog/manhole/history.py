@@ -11,10 +11,11 @@ import fcntl
 import json
 import os
 import secrets
-import stat
 from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
+
+from txwatchdog.manhole.modes import UnfitError, check_private, open_private
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,10 +30,6 @@ SIZE = 1 << 20  # bytes of the file
 LONGEST = 1 << 14  # characters; longer inputs are pasted programs, which nobody walks back to
 _TRIES = 3
 _SLACK = 100  # inputs by which a file may be too long until it is cut
-
-
-class _UnfitError(Exception):
-    """A file can't be used; the message says why, and what to do."""
 
 
 def history_path(keys: Path, fingerprint: str) -> Path:
@@ -68,8 +65,8 @@ class HistoryFile:
         inputs: list[str] = []
         with self._guarded():
             self._path.parent.mkdir(mode=0o700, exist_ok=True)
-            _check(self._path.parent, self._path.parent.lstat(), is_directory=True)
-            descriptor = self._open()
+            check_private(self._path.parent, self._path.parent.lstat(), is_directory=True)
+            descriptor = open_private(self._path)
             try:
                 inputs = self._read(descriptor)
             finally:
@@ -87,7 +84,7 @@ class HistoryFile:
         self._waiting.append(json.dumps(text) + "\n")
         with self._guarded():
             for _ in range(_TRIES):
-                descriptor = self._open()
+                descriptor = open_private(self._path)
                 try:
                     if self._write(descriptor):
                         self._trim(descriptor)
@@ -99,21 +96,10 @@ class HistoryFile:
     def _guarded(self) -> Iterator[None]:
         try:
             yield
-        except (OSError, _UnfitError) as error:
+        except (OSError, UnfitError) as error:
             self._usable = False
             self._waiting.clear()
             _log.warn("history lasts as long as each session, no longer: {error}", error=str(error))
-
-    def _open(self) -> int:
-        # Neither through a link, nor waiting for whoever opens a FIFO's other end.
-        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        descriptor = os.open(self._path, flags, 0o600)
-        try:
-            _check(self._path, os.fstat(descriptor))
-        except BaseException:
-            os.close(descriptor)
-            raise
-        return descriptor
 
     def _read(self, descriptor: int) -> list[str]:
         size = os.fstat(descriptor).st_size
@@ -170,16 +156,3 @@ class HistoryFile:
         except BaseException:
             shorter.unlink(missing_ok=True)
             raise
-
-
-def _check(path: Path, status: os.stat_result, *, is_directory: bool = False) -> None:
-    """Make sure that nobody else reads or writes it."""
-    kind = "directory" if is_directory else "file"
-    mode = stat.S_IMODE(status.st_mode)
-    if not (stat.S_ISDIR if is_directory else stat.S_ISREG)(status.st_mode):
-        raise _UnfitError(f"{path} is no {kind}; remove it")
-    if status.st_uid != os.geteuid():
-        raise _UnfitError(f"{path} belongs to another user (uid {status.st_uid}); remove it")
-    if mode & 0o077:
-        right = "700" if is_directory else "600"
-        raise _UnfitError(f"{path} has mode {mode:04o}, others may use it; chmod {right} {path}")

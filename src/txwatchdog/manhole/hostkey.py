@@ -96,6 +96,8 @@ def read_host_key(directory: Path) -> Key:
 
 
 def _private(data: bytes) -> ed25519.Ed25519PrivateKey | None:
+    if describe(data).algorithm == "DSA":
+        return None  # cryptography would print a warning about it
     for load in (serialization.load_ssh_private_key, serialization.load_pem_private_key):
         # Whatever cryptography makes of it, it is not what we need: that is all to know here.
         with contextlib.suppress(Exception):
@@ -116,7 +118,10 @@ def _remedy(found: KeyFile, name: str) -> str:
     if found.form == "putty":
         return f"convert it: puttygen KEY.ppk -O private-openssh -o {name}, or"
     if found.encrypted:
-        return f"take its passphrase off: ssh-keygen -p -N '' -f {name}, or"
+        how = f"ssh-keygen -p -N '' -f {name}"
+        if found.form == "pem":  # which ssh-keygen can't read
+            how = f"openssl pkey -in {name} -out PLAIN, and put that here"
+        return f"take its passphrase off: {how}, or"
     return ""
 
 

@@ -125,14 +125,18 @@ def public_keys(data: bytes, name: str) -> list[AuthorizedKey]:
 
 def _not_public(found: KeyFile, name: str) -> str:
     if found.kind == "private":
-        remedy = "it belongs to its owner alone; authorize its public half, the .pub file" + (
-            " (puttygen -L KEY.ppk prints it)"
-            if found.form == "putty"
-            else f" (ssh-keygen -y -f {name} prints it)"
-        )
+        remedy = "it belongs to its owner alone; authorize its public half, the .pub file"
+        if found.form == "putty":
+            remedy += " (puttygen -L KEY.ppk prints it)"
+        elif (found.form == "openssh" or found.algorithm == "RSA") and not found.cut:
+            remedy += f" (ssh-keygen -y -f {name} prints it)"
     elif found.kind == "public":
         form = {"rfc4716": "RFC4716", "pem": "PKCS8"}.get(found.form, "PKCS8")
-        remedy = f"OpenSSH's one line is wanted: ssh-keygen -i -m {form} -f {name}"
+        remedy = "OpenSSH's one line is wanted"
+        if (found.form, found.algorithm) == ("pem", "Ed25519"):  # ssh-keygen -i can't read it
+            remedy += ", as ssh-keygen writes it into a .pub file"
+        else:
+            remedy += f": ssh-keygen -i -m {form} -f {name}"
     else:
         remedy = "give a public key, such as ~/.ssh/id_ed25519.pub"
     usable = ("", "Ed25519", "RSA", "ECDSA, NIST P-256", "ECDSA, NIST P-384", "ECDSA, NIST P-521")

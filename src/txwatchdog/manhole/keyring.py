@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 from twisted.logger import Logger
 
 from txwatchdog.errors import KeysError
-from txwatchdog.manhole.access import AUTHORIZED_KEYS, Access, load_authorized_keys
+from txwatchdog.manhole.access import (
+    AUTHORIZED_KEYS,
+    Access,
+    AuthorizedKey,
+    Refusal,
+    fingerprint_of,
+    load_authorized_keys,
+)
 from txwatchdog.manhole.hostkey import load_host_key
 from txwatchdog.manhole.modes import fingerprint_of_modes
 
@@ -17,8 +24,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from twisted.conch.ssh.keys import Key
-
-    from txwatchdog.manhole.access import AuthorizedKey
 
 __all__ = ["Keyring"]
 
@@ -65,7 +70,7 @@ class Keyring:
         self._take(load_authorized_keys(self._directory))
         return host_key
 
-    def admit(self, blob: bytes, algorithm: bytes, address: str) -> AuthorizedKey | None:
+    def admit(self, blob: bytes, algorithm: bytes, address: str) -> AuthorizedKey | Refusal:
         """Whether a key gets in, as the file says now.
 
         Nobody does while the file can't be trusted or read, which is logged once for each reason.
@@ -76,24 +81,32 @@ class Keyring:
             address: Where it comes from: an IP address, or empty for a Unix socket.
 
         Returns:
-            The first line of that key whose terms are met, as in sshd; None if there is none.
+            The first line of that key whose terms are met, as in sshd; else what is wrong with
+            the first there is.
         """
         self._refresh()
         lines = self._access.keys.get(blob, ())
         now = self._now()
+        refusal: Refusal | None = None
         for line in lines:
             objection = line.terms.objection(address, now)
-            if objection is not None:
-                self._log.info(
-                    "the key {fingerprint} in line {line} is refused to {address}: {reason}",
-                    fingerprint=line.fingerprint,
-                    line=line.line,
-                    address=address or "a local socket",
-                    reason=objection,
-                )
-            elif algorithm in line.signature_algorithms:
-                return line
-        return None
+            if objection is None:
+                if algorithm in line.signature_algorithms:
+                    return line
+                objection = "it may not sign by that algorithm"
+            refusal = refusal or Refusal(
+                objection, line.fingerprint, line.line, line.comment, line.terms.role
+            )
+        return refusal or self._unknown(blob)
+
+    def _unknown(self, blob: bytes) -> Refusal:
+        fingerprint = fingerprint_of(blob)
+        if self._complaint:
+            return Refusal("authorized_keys cannot be used; the log says why", fingerprint)
+        for line in self._access.refused:
+            if blob and line.blob == blob:
+                return Refusal(line.reason, fingerprint, line.line, line.comment)
+        return Refusal("it is not in authorized_keys", fingerprint)
 
     def _refresh(self) -> None:
         stamp = self._look()

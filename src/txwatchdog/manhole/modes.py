@@ -11,14 +11,76 @@ from pathlib import Path
 from txwatchdog.errors import KeysError
 
 __all__ = [
+    "UnfitError",
     "check_directories",
     "check_file",
+    "check_private",
     "fingerprint_of_modes",
     "make_directory",
+    "open_private",
     "read_file",
 ]
 
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+
+
+class UnfitError(Exception):
+    """A file can't be used; the message says why, and what to do."""
+
+
+def check_private(
+    path: Path, status: os.stat_result, *, is_directory: bool = False, others: int = 0o077
+) -> None:
+    """Make sure that a file that the service writes is its own.
+
+    Args:
+        path: Its name, for the error.
+        status: Of the open file.
+        is_directory: Whether it should be a directory.
+        others: The mode's bits that must not be set.
+
+    Raises:
+        UnfitError: It is something else, somebody else's, or open to others.
+    """
+    kind = "directory" if is_directory else "file"
+    mode = stat.S_IMODE(status.st_mode)
+    if not (stat.S_ISDIR if is_directory else stat.S_ISREG)(status.st_mode):
+        raise UnfitError(f"{path} is no {kind}: there must be one, or nothing yet")
+    if status.st_uid != os.geteuid():
+        raise UnfitError(
+            f"{path} belongs to another user (uid {status.st_uid}): there must be one of this "
+            "user's, or nothing yet"
+        )
+    if mode & others:
+        right = "700" if is_directory else "600"
+        raise UnfitError(
+            f"{path} has mode {mode:04o}, others may use it; chmod {right} {shlex.quote(str(path))}"
+        )
+
+
+def open_private(path: Path, *, others: int = 0o077) -> int:
+    """Open a file of the service's own, to read it and add to it; made (0600) if it is missing.
+
+    Args:
+        path: Its name.
+        others: As for `check_private`.
+
+    Returns:
+        The descriptor.
+
+    Raises:
+        OSError: It can't be opened.
+        UnfitError: It is something else, somebody else's, or open to others.
+    """
+    # Neither through a link, nor waiting for whoever opens a FIFO's other end.
+    flags = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | flags, 0o600)
+    try:
+        check_private(path, os.fstat(descriptor), others=others)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def read_file(path: Path, limit: int) -> tuple[bytes, os.stat_result]:

@@ -49,6 +49,7 @@ class Presence:
         is_busy = self._transport.service.is_busy
         what, seconds = self._vigil.look(self._clock.seconds(), is_busy=is_busy)
         if what is Next.GONE:
+            self._transport.trail.refused("the client no longer answers")
             self._transport.transport.abortConnection()
         elif what is Next.IDLE:
             self._transport.sendDisconnect(

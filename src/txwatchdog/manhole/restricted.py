@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from txwatchdog.auditlog import tell
 from txwatchdog.manhole.spool import STDERR
+from txwatchdog.manhole.trail import text_of
 from txwatchdog.manhole.verbs.lines import verb_line
 from txwatchdog.manhole.verbs.run import USAGE, Verbs, not_allowed, what_is_allowed
 
 if TYPE_CHECKING:
+    from txwatchdog.manhole.around.looks import Around
     from txwatchdog.manhole.session import SessionChannel
 
 __all__ = ["run_restricted"]
@@ -21,19 +24,22 @@ __all__ = ["run_restricted"]
 _LONGEST_COMMAND = 4096
 
 
-async def run_restricted(channel: SessionChannel, command: bytes | None, watchdog: Any) -> int:
+async def run_restricted(
+    channel: SessionChannel, command: bytes | None, watchdog: Any, around: Around | None = None
+) -> int:
     """Be one session of an operator whose role is not full.
 
     Args:
         channel: Its channel.
         command: What ``exec`` asks for; None for a shell.
         watchdog: What the verbs ask.
+        around: What else they ask.
 
     Returns:
         The exit status for the client.
     """
     operator = channel.operator
-    verbs = Verbs(channel, watchdog)
+    verbs = Verbs(channel, watchdog, around=around)
     channel.on_interrupt = verbs.interrupt
     if operator.command is not None:
         # Whatever the client asks for; what it sends is not looked at.
@@ -49,5 +55,7 @@ async def run_restricted(channel: SessionChannel, command: bytes | None, watchdo
         if line is not None:
             return await verbs.run(line)
         complaint = not_allowed("Python", operator.role)
+        reason = f"the role {operator.role} does not allow Python"
+        tell("statement", "refused", what=text_of(command), reason=reason, status=USAGE)
     channel.outlet.write(complaint + "\n", STDERR)
     return USAGE

@@ -56,3 +56,13 @@ class Operator:
     def name(self) -> str:
         """Who it is: as the key's comment says, or else the client."""
         return self.comment or self.user
+
+    @property
+    def fields(self) -> dict[str, object]:
+        """Who it is, for the audit trail; where from is the connection's to say."""
+        return {"user": self.user, **self.key_fields}
+
+    @property
+    def key_fields(self) -> dict[str, object]:
+        """What can be proved of that."""
+        return {"comment": self.comment, "fingerprint": self.fingerprint, "role": self.role}

@@ -10,10 +10,11 @@ import contextlib
 import contextvars
 import functools
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import evolve, frozen
 
+from txwatchdog.auditlog import tell
 from txwatchdog.interrupting import asking
 from txwatchdog.manhole.evaluate import Errand, Interpreter, Outcome, trace
 from txwatchdog.manhole.grip import Grip
@@ -22,14 +23,16 @@ from txwatchdog.manhole.output import Capture, routed
 from txwatchdog.manhole.roles import FULL
 from txwatchdog.manhole.spool import STDERR
 from txwatchdog.manhole.statement import Statement
+from txwatchdog.manhole.trail import text_of
 from txwatchdog.manhole.values import Node
 from txwatchdog.manhole.verbs.lines import is_file_copy, verb_line
 from txwatchdog.manhole.worker import in_worker
 from txwatchdog.operators import tidy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
+    from txwatchdog.manhole.around.looks import Around
     from txwatchdog.manhole.evaluate import Drawn, Step
     from txwatchdog.manhole.history import HistoryFile
     from txwatchdog.manhole.output import Outlet
@@ -37,6 +40,8 @@ if TYPE_CHECKING:
     from txwatchdog.manhole.waiting import Pending
 
 __all__ = ["Ending", "Runner", "heed_ctrl_c", "read_script", "run_session"]
+
+T = TypeVar("T")
 
 _SOON = 0.25  # seconds in which a healthy reactor has begun a statement
 _REFRESH = 1.0  # seconds between two looks at a reactor that has not
@@ -53,10 +58,25 @@ class Ending:
         status: The exit status: 0, 1 if it raised, what ``exit()`` was given, 130 if given up or
             interrupted by the operator.
         leaves: Whether it asked to end the session.
+        raised: The name of the type of what it raised.
     """
 
     status: int = 0
     leaves: bool = False
+    raised: str | None = None
+
+    @property
+    def outcome(self) -> str:
+        """The same in a word, for the audit trail."""
+        if self.leaves:
+            return "left"
+        if self.status == INTERRUPTED:
+            return "interrupted"
+        return "raised" if self.status else "done"
+
+
+async def nothing_to_settle() -> None:
+    """Stands where the audit trail has no file to be waited for."""
 
 
 class Runner:
@@ -67,6 +87,8 @@ class Runner:
         namespace: What the operator begins with.
         channel: The session's.
         statement_timeout: Seconds that a statement may take in the reactor's thread; 0: any.
+        around: What looks around in the process.
+        settle: Waits until what was told of an input stands in the audit trail.
 
     Raises:
         PermissionError: The operator's role does not allow Python.
@@ -78,17 +100,24 @@ class Runner:
         namespace: Mapping[str, Any],
         channel: SessionChannel,
         statement_timeout: float = 0.0,
+        *,
+        around: Around | None = None,
+        settle: Callable[[], Awaitable[None]] = nothing_to_settle,
     ) -> None:
         if channel.operator.role != FULL:
             # Whoever comes here has been sent the wrong way; it must not be a way in.
             raise PermissionError(f"the role {channel.operator.role} does not allow Python")
         self.watchdog = watchdog
+        self.around = around
         self._timeout = statement_timeout
+        self._settle = settle
         self._reactor = watchdog.reactor
         self._channel = channel
         self._interrupted = asyncio.Event()
         self._was_cancelled = False  # Ctrl-C, while the input that runs waited
-        self.interpreter = Interpreter(watchdog, namespace, channel.operator.name)
+        self.interpreter = Interpreter(
+            watchdog, namespace, channel.operator.name, around.functions() if around else None
+        )
         self.outlet: Outlet = channel.outlet
 
     def interrupt(self) -> None:
@@ -105,10 +134,25 @@ class Runner:
             How it ended; its output and its traceback have been written.
         """
         self._channel.is_working = True
+        # Before it runs: it may end the process.
+        tell("statement", "begun", what=source)
+        began = time.monotonic()
+        ending: Ending | None = None
         try:
-            return await self._run(source)
+            await self._settle()
+            ending = await self._run(source)
         finally:
             self._channel.is_working = False
+            seconds = time.monotonic() - began
+            if ending is None:
+                tell("statement", "abandoned", what=source, seconds=seconds)
+            else:
+                status, raised = ending.status, ending.raised
+                tell(
+                    "statement", ending.outcome,
+                    what=source, status=status, seconds=seconds, raised=raised,
+                )  # fmt: skip
+        return ending
 
     async def _run(self, source: str) -> Ending:
         self._interrupted.clear()
@@ -118,7 +162,7 @@ class Runner:
             with routed(Capture(self.outlet, lambda _value: None)):
                 steps = self.interpreter.read(source)
         except Exception as error:
-            return self._tell(Outcome(traceback=trace(error)))
+            return self._tell(Outcome(traceback=trace(error), raised=type(error).__name__))
         for step in steps:
             if self._interrupted.is_set():
                 self.outlet.write("interrupted\n", STDERR)
@@ -146,7 +190,11 @@ class Runner:
         """Run one statement, wherever it belongs; None if the operator did not want to wait."""
         whole = self._channel.terminal is None
         if self.interpreter.at_once(step):
-            return Statement(self.interpreter, step, self.outlet, whole=whole).run()
+            statement = Statement(self.interpreter, step, self.outlet, whole=whole)
+            if not step.looks_around:
+                return statement.run()
+            done = await self._elsewhere(statement.run, "it goes on by itself, and ends soon")
+            return None if done is None else done.result()
         notice = Notice(self.outlet, self._channel)
         statement = Statement(
             self.interpreter, step, notice.outlet, whole=whole, reactor=self._reactor
@@ -308,23 +356,33 @@ class Runner:
         if isinstance(shown, Node):  # which is bounded
             self.outlet.write(lay_out(shown, terminal) + "\n")
             return Outcome()
-        text = in_worker(lambda: lay_out(shown, terminal))
+        done = await self._elsewhere(
+            lambda: lay_out(shown, terminal), "the value takes long to show"
+        )
+        if done is None:
+            return None
+        error = done.exception()
+        if error is not None:
+            return Outcome(traceback=trace(error), raised=type(error).__name__)
+        self.outlet.write(done.result() + "\n")
+        return Outcome()
+
+    async def _elsewhere(self, work: Callable[[], T], why_long: str) -> asyncio.Future[T] | None:
+        """Have something done in a thread of its own; None if the operator did not want to wait."""
+        context = contextvars.copy_context()  # which says who asks
+        done = in_worker(lambda: context.run(work))
         interrupted = asyncio.ensure_future(self._interrupted.wait())
         try:
-            either: set[asyncio.Future[Any]] = {text, interrupted}
+            either: set[asyncio.Future[Any]] = {done, interrupted}
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         finally:
             interrupted.cancel()
-            if not text.done():
-                text.cancel()
-        if text.cancelled():
-            self.outlet.write("given up: the value takes long to show\n", STDERR)
+            if not done.done():
+                done.cancel()
+        if done.cancelled():
+            self._say(f"given up: {why_long}")
             return None
-        error = text.exception()
-        if error is not None:
-            return Outcome(traceback=trace(error))
-        self.outlet.write(text.result() + "\n")
-        return Outcome()
+        return done
 
     def _tell(self, outcome: Outcome) -> Ending:
         if outcome.traceback is not None:
@@ -333,7 +391,8 @@ class Runner:
             except Exception as error:
                 text = f"a traceback that cannot be shown: {error!r}\n"
             self.outlet.write(text, STDERR)
-            return Ending(INTERRUPTED if outcome.interrupted else 1)
+            status = INTERRUPTED if outcome.interrupted else 1
+            return Ending(status, raised=outcome.raised)
         if outcome.message:
             self.outlet.write(outcome.message + "\n", STDERR)
         return Ending(outcome.status or 0, leaves=True)
@@ -347,6 +406,8 @@ async def run_session(
     *,
     history: HistoryFile | None = None,
     statement_timeout: float = 0.0,
+    around: Around | None = None,
+    settle: Callable[[], Awaitable[None]] = nothing_to_settle,
 ) -> int:
     """Be one session, from its first byte to its last.
 
@@ -357,6 +418,8 @@ async def run_session(
         namespace: What the operator begins with.
         statement_timeout: Seconds that a statement may take in the reactor's thread; 0: any.
         history: Where a console's inputs are kept; None: not beyond the session.
+        around: What looks around in the process.
+        settle: As for a `Runner`.
 
     Returns:
         The exit status for the client.
@@ -365,8 +428,8 @@ async def run_session(
     if channel.operator.role != FULL:
         from txwatchdog.manhole.restricted import run_restricted
 
-        return await run_restricted(channel, command, watchdog)
-    runner = Runner(watchdog, namespace, channel, statement_timeout)
+        return await run_restricted(channel, command, watchdog, around)
+    runner = Runner(watchdog, namespace, channel, statement_timeout, around=around, settle=settle)
     channel.on_interrupt = runner.interrupt
     session = asyncio.current_task()
     assert session is not None
@@ -383,12 +446,13 @@ async def run_session(
         return 1
     if command is not None and is_file_copy(source):
         runner.outlet.write("no files are copied here: this is a Python console\n", STDERR)
+        tell("statement", "refused", what=source, reason="no files are copied here", status=2)
         return 2
     line = None if command is None else verb_line(source)
     if line is not None:
         from txwatchdog.manhole.verbs.run import Verbs  # brings click
 
-        return await Verbs(channel, watchdog, runner).run(line)
+        return await Verbs(channel, watchdog, runner, around=around).run(line)
     if command is not None:
         heed_ctrl_c(channel, runner.interrupt)
     return (await runner.run(source)).status
@@ -416,7 +480,9 @@ async def read_script(channel: SessionChannel, outlet: Outlet) -> str | None:
     channel.listen(on_input, complete.set)
     await complete.wait()
     if len(data) > _SCRIPT_LIMIT:
-        outlet.write(f"the script is longer than {_SCRIPT_LIMIT} bytes\n", STDERR)
+        reason = f"the script is longer than {_SCRIPT_LIMIT} bytes"
+        outlet.write(f"{reason}\n", STDERR)
+        tell("statement", "refused", what=text_of(bytes(data)), reason=reason, status=1)
         return None
     return _decode(bytes(data), outlet)
 
@@ -426,6 +492,7 @@ def _decode(source: bytes, outlet: Outlet) -> str | None:
         return source.decode("utf-8")
     except UnicodeDecodeError as error:
         outlet.write(f"the source is not UTF-8: {error}\n", STDERR)
+        tell("statement", "refused", what=text_of(source), reason="it is not UTF-8", status=1)
         return None
 
 

@@ -9,22 +9,28 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import functools
 import math
+import os
 import threading
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
+from twisted.logger import Logger, globalLogPublisher
 
-from txwatchdog.manhole.binding import address_of, bind, unbind
+from txwatchdog.binding import address_of, bind, unbind
+from txwatchdog.logs import log_failure
+from txwatchdog.manhole.around.failures import Failures
+from txwatchdog.manhole.around.looks import Around
+from txwatchdog.manhole.auditfile import AuditFile
 from txwatchdog.manhole.carrier import Carrier, Clock, Connections
 from txwatchdog.manhole.door import Door
 from txwatchdog.manhole.limits import Admission, Limits, Places
 from txwatchdog.manhole.strangers import Strangers
 
 if TYPE_CHECKING:
-    import os
     import socket
     from collections.abc import Callable, Coroutine, Mapping
 
@@ -61,6 +67,8 @@ class Manhole:
             in a file of its own (mode 0600, 1000 inputs or 1 MiB) in ``history`` in `keys`.
         statement_timeout: Seconds after which a statement that runs in the reactor's thread is
             interrupted; 0 for never.
+        audit: A file to which the audit trail (``txwatchdog.audit``) is written, too, an event a
+            line, as JSON; made with mode 0600 if it is missing.
 
     Raises:
         ValueError: `statement_timeout` is no number of seconds.
@@ -76,6 +84,7 @@ class Manhole:
         *,
         history: bool = True,
         statement_timeout: float = 30.0,
+        audit: str | os.PathLike[str] | None = None,
     ) -> None:
         if not (math.isfinite(statement_timeout) and statement_timeout >= 0):
             raise ValueError(
@@ -90,6 +99,9 @@ class Manhole:
         self._namespace = dict(namespace or {})
         self._limits = limits or Limits()
         self._history = self._keys if history else None
+        self._failures = Failures()
+        self._around = Around(self._reactor, self._failures)
+        self._audit = None if audit is None else Path(audit).absolute()
         self._server: _Server | None = None
         self._ending: _Server | None = None
         self._withdraw_launch: Callable[[], None] = _nothing
@@ -109,9 +121,12 @@ class Manhole:
         Raises:
             KeysError: The host key or ``authorized_keys`` is missing, unsafe or unreadable.
             ListenError: The endpoint can't be listened on.
+            AuditError: The audit trail's file can't be written to.
         """
         if self._server is not None:
-            return
+            if not self._server.is_dead:
+                return
+            self.stop()
         if self._ending is not None:
             # The one before still holds the address; it is about to let go of it.
             self._ending.join(_PATIENCE)
@@ -119,7 +134,15 @@ class Manhole:
 
         keyring = Keyring(self._keys)
         host_key = keyring.load()
-        listening = bind(self._endpoint)
+        audit = None if self._audit is None else AuditFile(self._audit)
+        if audit is not None:
+            audit.open()
+        try:
+            listening = bind(self._endpoint)
+        except BaseException:
+            if audit is not None:
+                audit.close()
+            raise
         server = self._server = _Server(
             self._watchdog,
             listening,
@@ -129,7 +152,10 @@ class Manhole:
             limits=self._limits,
             history=self._history,
             statement_timeout=self._statement_timeout,
+            around=self._around,
+            audit=audit,
         )
+        globalLogPublisher.addObserver(self._failures)
         self._shutdown_trigger = self._reactor.addSystemEventTrigger(
             "before", "shutdown", self._shut_down
         )
@@ -177,6 +203,7 @@ class Manhole:
         server, self._server = self._server, None
         self._withdraw_launch()
         self._withdraw_launch = _nothing
+        globalLogPublisher.removeObserver(self._failures)
         if self._shutdown_trigger is not None:
             with contextlib.suppress(Exception):  # the reactor is shutting down already
                 self._reactor.removeSystemEventTrigger(self._shutdown_trigger)
@@ -201,6 +228,10 @@ class Manhole:
             done.callback(None)
 
 
+_launched: weakref.WeakSet[_Server] = weakref.WeakSet()
+"""Those that have a thread, or had one."""
+
+
 class _Server:
     """One listening socket and the thread that serves it.
 
@@ -213,6 +244,8 @@ class _Server:
         limits: How much anyone may have.
         history: The keys directory, in which inputs are kept; None: they are not.
         statement_timeout: For their statements.
+        around: What looks around in the process.
+        audit: The audit trail's file, which is open; None: there is none.
     """
 
     def __init__(
@@ -226,6 +259,8 @@ class _Server:
         limits: Limits,
         history: Path | None,
         statement_timeout: float,
+        around: Around,
+        audit: AuditFile | None,
     ) -> None:
         self._watchdog = watchdog
         self._reactor = watchdog.reactor
@@ -236,14 +271,22 @@ class _Server:
         self._limits = limits
         self._history = history
         self._statement_timeout = statement_timeout
+        self._around = around
+        self._audit = audit
         self.address: IAddress | None = address_of(listening)
         self.waiting: list[Deferred[None]] = []
         """To be fired at the end; only the reactor's thread touches it."""
         self._loop: asyncio.SelectorEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._connections = Connections()
         self._is_over = asyncio.Event()
         self._on_ended: Callable[[_Server], None] = lambda _server: None
         self._stuck: Any = None  # the reactor's timer for a thread that does not end
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether it listens no more: it has ended, or has failed, which the log says."""
+        return self.address is None
 
     def launch(self) -> None:
         """Start the thread; called by the reactor once it runs, so that nothing may get out."""
@@ -256,12 +299,17 @@ class _Server:
                 target=self._run, args=(loop,), name="txwatchdog-manhole", daemon=True
             )
             try:
+                if self._audit is not None:
+                    self._audit.begin()
                 thread.start()
             except BaseException:
                 loop.close()
                 raise
             self._loop, self._thread = loop, thread
+            _launched.add(self)
         except Exception as error:  # the process's limit of descriptors or threads
+            self._close()  # nobody would ever answer there
+            self._close_audit()
             _log.error("the manhole cannot begin: {error!r}; the service goes on", error=error)
 
     def end(self, on_ended: Callable[[_Server], None]) -> bool:
@@ -274,12 +322,11 @@ class _Server:
         Returns:
             False if there is no thread, so that all is over already.
         """
-        if self._thread is None or self._loop is None:
-            self._listening.close()
-            unbind(self.address)
-            self.address = None
-            return False
         self._on_ended = on_ended
+        if self._thread is None or self._loop is None or not self._thread.is_alive():
+            self._close()
+            self._close_audit()
+            return False
         with contextlib.suppress(RuntimeError):  # the loop has ended by itself
             self._loop.call_soon_threadsafe(self._is_over.set)
         if getattr(self._reactor, "running", False):
@@ -298,38 +345,77 @@ class _Server:
 
     def _run(self, loop: asyncio.SelectorEventLoop) -> None:
         """The thread's body."""
+        serving = loop.create_task(self._serve(loop))
         try:
-            loop.run_until_complete(self._serve(loop))
+            loop.run_until_complete(serving)
         except BaseException:
-            _log.failure("the manhole has failed; the service goes on without it")
+            log_failure(_log, "the manhole has failed; the service goes on without it")
+            self._is_over.set()
+            with contextlib.suppress(BaseException):  # whoever is connected is seen off
+                loop.run_until_complete(serving)
         finally:
-            self._listening.close()
-            unbind(self.address)
-            self.address = None
+            self._close()
             loop.close()
+            self._close_audit()
             with contextlib.suppress(Exception):  # the reactor is gone, so nobody waits either
                 contextvars.Context().run(self._reactor.callFromThread, self._on_ended, self)
+
+    def _close_audit(self) -> None:
+        """All has been told. In the manhole's thread, or the reactor's if there is none."""
+        if self._audit is not None:
+            self._audit.close()
+
+    def _close(self) -> None:
+        """Listen no more. In the manhole's thread while that lives, else in the reactor's."""
+        self._listening.close()
+        unbind(self.address)
+        self.address = None
+
+    def forget(self) -> None:
+        """In a forked child, which has no such thread: the sockets are the parent's.
+
+        They would stay open for as long as the child lives. `/dev/null` takes each one's number,
+        which is still owned by an object here, so nothing of the child's is closed by mistake.
+        """
+        self.address = None  # a socket file is the parent's, too
+        wires = [each.wire for each in self._connections if each.wire is not None]
+        numbers = [self._listening.fileno(), *(wire.fileno() for wire in wires)]
+        numbers = [number for number in numbers if number >= 0]
+        for number in numbers:
+            os.close(number)
+        if numbers:
+            null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+            for number in numbers:
+                if number != null:
+                    os.dup2(null, number, inheritable=False)
+            if null not in numbers:
+                os.close(null)
 
     async def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
         """Accept connections until told to end, then see all of them off."""
         from txwatchdog.manhole.history import HistoryFile, history_path
-        from txwatchdog.manhole.runner import run_session
+        from txwatchdog.manhole.runner import nothing_to_settle, run_session
         from txwatchdog.manhole.session import Connection
         from txwatchdog.manhole.ssh import Factory
+        from txwatchdog.manhole.trail import recorded
 
         def begin(channel: SessionChannel, command: bytes | None) -> Coroutine[Any, Any, int]:
             kept = self._history
             history = None
             if kept is not None:
                 history = HistoryFile(history_path(kept, channel.operator.fingerprint))
-            return run_session(
+            run = functools.partial(
+                run_session,
                 channel,
                 command,
                 self._watchdog,
                 self._namespace,
                 history=history,
                 statement_timeout=self._statement_timeout,
+                around=self._around,
+                settle=nothing_to_settle if self._audit is None else self._audit.written,
             )
+            return recorded(channel, command, run)
 
         clock = Clock(loop)
         strangers = Strangers(clock)
@@ -342,7 +428,7 @@ class _Server:
             limits=self._limits,
             strangers=strangers,
         )
-        connections = Connections()
+        connections = self._connections
 
         def receive(visit: Visit) -> Carrier:
             return Carrier(lambda: factory.build(visit), loop, connections, strangers)
@@ -362,16 +448,26 @@ class _Server:
             task.cancel()
         if others:
             await asyncio.wait(others, timeout=_FAREWELL)
+        strangers.flush()
 
 
 def _report(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """Called by the loop for what nobody else caught, instead of logging a traceback."""
-    _log.warn(
-        "in the manhole: {message}: {error!r}",
-        message=context.get("message", ""),
-        error=context.get("exception"),
-    )
+    with contextlib.suppress(BaseException):  # a log observer's, which would end the thread
+        _log.warn(
+            "in the manhole: {message}: {error!r}",
+            message=context.get("message", ""),
+            error=context.get("exception"),
+        )
 
 
 def _nothing() -> None:
     """Stands where there is nothing to take back."""
+
+
+def _forget_all() -> None:
+    for server in list(_launched):
+        server.forget()
+
+
+os.register_at_fork(after_in_child=_forget_all)

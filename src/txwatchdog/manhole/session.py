@@ -40,6 +40,8 @@ __all__ = ["Connection", "SessionChannel", "Terminal"]
 
 _PACKET = 32768  # bytes of output sent as one packet at most
 _BURST = 32  # packets sent in one go; then others get their turn
+# Requests that honest clients make unasked, and that they get nothing by.
+_ORDINARY = frozenset({b"env", b"window-change", b"signal", b"eow@openssh.com"})
 
 
 @frozen
@@ -109,18 +111,22 @@ class Connection(SSHConnection):
         self, channelType: bytes, windowSize: int, maxPacket: int, data: bytes
     ) -> SessionChannel:
         """Called by Conch for a channel that the client wants to open."""
+        trail = self.transport.trail
         if channelType != b"session":
+            trail.request_refused(channelType)
             raise ConchError("only sessions are served here", OPEN_UNKNOWN_CHANNEL_TYPE)
         place = self._places.enter()
         if place is None:
-            raise ConchError(
-                f"{self._places.most} sessions are open, no more may be", OPEN_RESOURCE_SHORTAGE
-            )
+            reason = f"{self._places.most} sessions are open, no more may be"
+            trail.request_refused(channelType, reason)
+            raise ConchError(reason, OPEN_RESOURCE_SHORTAGE)
         self.used()
         return SessionChannel(self, windowSize, maxPacket, place)
 
     def gotGlobalRequest(self, requestType: bytes, data: bytes) -> int:
         """Called by Conch; forwarding is refused, and a keep-alive is content with that."""
+        if b"forward" in requestType:
+            self.transport.trail.request_refused(requestType)
         return 0
 
     def ssh_CHANNEL_REQUEST(self, packet: bytes) -> None:
@@ -135,6 +141,8 @@ class Connection(SSHConnection):
         if channel is None:
             return  # it has just been closed, which the client does not know yet
         done = channel.requestReceived(kind, rest[1:])
+        if not done and kind not in _ORDINARY:
+            self.transport.trail.request_refused(_named(kind, rest[1:]))
         if rest[:1] != b"\x00" and local in self.localToRemoteChannel:
             self.transport.sendPacket(
                 MSG_CHANNEL_SUCCESS if done else MSG_CHANNEL_FAILURE,
@@ -373,6 +381,11 @@ class SessionChannel(SSHChannel):
         self.conn.sendRequest(self, b"exit-status", struct.pack(">L", self._status))
         self.conn.sendEOF(self)
         self.conn.sendClose(self)
+
+
+def _named(kind: bytes, data: bytes) -> bytes:
+    """A request with what it is about, where that is a name."""
+    return kind + b" " + getNS(data)[0] if kind == b"subsystem" else kind
 
 
 def _sensible(columns: int, rows: int) -> tuple[int, int]:

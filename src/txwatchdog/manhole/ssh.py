@@ -7,6 +7,7 @@ Everything in this module runs in the manhole's thread.
 
 from __future__ import annotations
 
+import itertools
 import struct
 from typing import TYPE_CHECKING, Any
 
@@ -22,10 +23,11 @@ from twisted.conch.ssh.transport import (
 )
 from twisted.logger import Logger, LogPublisher
 
-from txwatchdog.manhole.access import SIGNATURE_ALGORITHMS
+from txwatchdog.manhole.access import SIGNATURE_ALGORITHMS, Refusal
 from txwatchdog.manhole.limits import Places
 from txwatchdog.manhole.presence import Presence
 from txwatchdog.manhole.strict import StrictTransport
+from txwatchdog.manhole.trail import Trail, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,13 +80,13 @@ class Factory:
         connection: Makes the service of a connection whose key was accepted.
         clock: The manhole's.
         limits: How much anyone may have.
-        strangers: Told who did not get in.
+        strangers: Told of those who have not logged in.
     """
 
     def __init__(
         self,
         host_key: Key,
-        admit: Callable[[bytes, bytes, str], AuthorizedKey | None],
+        admit: Callable[[bytes, bytes, str], AuthorizedKey | Refusal],
         connection: Callable[[Operator], Connection],
         *,
         clock: Clock,
@@ -99,6 +101,7 @@ class Factory:
         self.limits = limits
         self.strangers = strangers
         self.logins = Places(limits.sessions)
+        self.numbers = itertools.count(1)
 
     def build(self, visit: Visit) -> ServerTransport:
         """Make the protocol for a new connection."""
@@ -137,6 +140,7 @@ class ServerTransport(StrictTransport):
 
     transport: Wire
     service: Any
+    trail: Trail
 
     def __init__(self, factory: Factory, visit: Visit) -> None:
         super().__init__()
@@ -162,6 +166,12 @@ class ServerTransport(StrictTransport):
         return self.is_authenticated
 
     def connectionMade(self) -> None:
+        self.trail = Trail(
+            next(self.manhole.numbers),
+            self.address,
+            self.manhole.strangers,
+            lambda: getattr(self, "otherVersionString", b""),
+        )
         # From the first byte: Conch's own timeout begins only when a client asks to log in.
         self._grace = self.manhole.clock.callLater(
             self.manhole.limits.login_grace, self._grace_over
@@ -169,6 +179,7 @@ class ServerTransport(StrictTransport):
         super().connectionMade()
 
     def connectionLost(self, reason: Failure | None = None) -> None:
+        self.trail.closed()
         self._visit.ended()
         if self._login is not None:
             self._login.leave()
@@ -215,9 +226,7 @@ class ServerTransport(StrictTransport):
         self.wire_writable()
 
     def sendDisconnect(self, reason: int, desc: bytes | str) -> None:
-        if not self.is_authenticated:
-            said = desc.decode("utf-8", "replace") if isinstance(desc, bytes) else desc
-            self.manhole.strangers.turned_away(self.transport.peer_name, said)
+        self.trail.refused(text_of(desc) if isinstance(desc, bytes) else desc)
         super().sendDisconnect(reason, desc)
 
     def sendExtInfo(self, extensions: list[tuple[bytes, bytes]]) -> None:
@@ -244,12 +253,12 @@ class ServerTransport(StrictTransport):
         """Go on with the connection service, now that a key was accepted."""
         self._login = self.manhole.logins.enter()
         if self._login is None:
-            self.sendDisconnect(
-                DISCONNECT_TOO_MANY_CONNECTIONS,
-                b"%d others have logged in, no more may" % self.manhole.logins.most,
-            )
+            reason = f"{self.manhole.logins.most} others have logged in, no more may"
+            self.trail.login_refused(operator.user, reason, **operator.key_fields)
+            self.sendDisconnect(DISCONNECT_TOO_MANY_CONNECTIONS, reason.encode())
             return
         self.is_authenticated = True
+        self.trail.logged_in(operator)
         self._visit.logged_in()
         self._grace.cancel()
         self.sendPacket(MSG_USERAUTH_SUCCESS, b"")
@@ -264,11 +273,11 @@ class ServerTransport(StrictTransport):
 
     def farewell(self) -> None:
         """Called by the carrier when the manhole ends."""
-        super().sendDisconnect(DISCONNECT_BY_APPLICATION, b"the manhole has been stopped")
+        self.sendDisconnect(DISCONNECT_BY_APPLICATION, b"the manhole has been stopped")
 
     def _not_ssh(self) -> None:
         """Send away at once what speaks another protocol: it holds someone else's place."""
-        self.manhole.strangers.turned_away(self.transport.peer_name, "it does not speak SSH")
+        self.trail.refused("it does not speak SSH")
         self.transport.write(b"This is an SSH server\r\n")
         self.transport.loseConnection()
 
@@ -291,25 +300,30 @@ class UserAuth(SSHService):
 
     def ssh_USERAUTH_REQUEST(self, packet: bytes) -> None:
         """Answer a request: string user, string service, string method, and what that takes."""
-        user, service, method, rest = getNS(packet, 3)
+        name, service, method, rest = getNS(packet, 3)
+        user = text_of(name)
         if service != b"ssh-connection":
             self.transport.sendDisconnect(
                 DISCONNECT_SERVICE_NOT_AVAILABLE, b"no service but ssh-connection"
             )
         elif method == b"publickey":
-            self._try_key(user, service, rest)
+            self._try_key(name, rest)
         elif method == b"none":
             self._offer_failed()  # how clients ask which methods there are
         else:
+            self.transport.trail.login_refused(user, f"by {text_of(method)}, and keys are all")
             self._try_failed()
 
-    def _try_key(self, user: bytes, service: bytes, packet: bytes) -> None:
+    def _try_key(self, name: bytes, packet: bytes) -> None:
         """A key is offered, or used: bool signed, string algorithm, string blob, signature."""
         is_signed = packet[:1] != b"\x00"
         algorithm, blob, rest = getNS(packet[1:], 2)
-        key = self.transport.manhole.admit(blob, algorithm, self.transport.address)
+        user, address = text_of(name), self.transport.address
+        key = self.transport.manhole.admit(blob, algorithm, address)
+        if isinstance(key, Refusal):
+            self.transport.trail.key_refused(user, algorithm, key)
         if not is_signed:
-            if key is None:
+            if isinstance(key, Refusal):
                 self._offer_failed()
             else:
                 self.transport.sendPacket(MSG_USERAUTH_PK_OK, NS(algorithm) + NS(blob))
@@ -319,17 +333,23 @@ class UserAuth(SSHService):
         signed = (
             NS(self.transport.sessionID)
             + bytes((MSG_USERAUTH_REQUEST,))
-            + NS(user)
-            + NS(service)
+            + NS(name)
+            + NS(b"ssh-connection")
             + NS(b"publickey")
             + b"\x01"
             + NS(algorithm)
             + NS(blob)
         )
-        if key is not None and _verifies(key.key, algorithm, signature, signed):
-            name = user.decode("utf-8", "replace")
-            self.transport.welcome(key.operator(name, self.transport.address))
+        if isinstance(key, Refusal):
+            self._try_failed()
+            return
+        operator = key.operator(user, address)
+        if _verifies(key.key, algorithm, signature, signed):
+            self.transport.welcome(operator)
         else:
+            self.transport.trail.login_refused(
+                user, "the signature is wrong", **operator.key_fields
+            )
             self._try_failed()
 
     def _offer_failed(self) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import types
 from typing import TYPE_CHECKING, Any
 
+from txwatchdog.auditlog import asked_by, asker
 from txwatchdog.errors import Interrupted
+from txwatchdog.manhole.around.records import Listing, Objects, Threads
 from txwatchdog.manhole.evaluate import Drawn, Outcome, left, trace
 from txwatchdog.manhole.output import Capture, Turn
 from txwatchdog.manhole.timers import carry_timers
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Statement"]
 
-_OURS = (Top, Stack, Status, Tracebacks, Pause, Profile, Live)
+_OURS = (Top, Stack, Status, Tracebacks, Pause, Profile, Live, Listing, Objects, Threads)
 """Records of ours that show as a text or table: complete, and made by whoever shows them."""
 
 
@@ -55,6 +57,7 @@ class Statement:
         self._outlet = outlet
         self._whole = whole
         self._reactor = reactor
+        self._asker = asker.get()
         self._given: tuple[object] | None = None  # the value of an expression
         self._is_given_awaited = False
         self._error: BaseException | None = None  # what was waited for raised it
@@ -97,7 +100,7 @@ class Statement:
     def _go_on(self, act: Callable[[], None]) -> Outcome:
         assert self._turn is not None
         try:
-            with self._turn.entered():
+            with self._turn.entered(), asked_by(self._asker):
                 act()
                 outcome = self._outcome()
         except BaseException as error:
@@ -156,6 +159,7 @@ class Statement:
         return Outcome(
             traceback=trace(error, step.code.co_filename, step.node.lineno),
             interrupted=isinstance(error, (KeyboardInterrupt, Interrupted)),
+            raised=type(error).__name__,
         )
 
     def _display(self, value: object) -> None:

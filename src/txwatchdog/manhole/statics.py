@@ -21,7 +21,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["UNKNOWN", "attribute", "attribute_names", "doc_line", "is_dict", "keys", "type_name"]
+__all__ = [
+    "UNKNOWN",
+    "attribute",
+    "attribute_names",
+    "bases",
+    "doc_line",
+    "is_a",
+    "is_dict",
+    "keys",
+    "type_name",
+]
 
 UNKNOWN: Any = object()
 """Stands for what could only be known by running code."""
@@ -30,7 +40,8 @@ _MOST = 1000  # names or keys of one object
 _TRIES = 3
 
 # By way of `type`: a metaclass may have its own ideas of these.
-_bases = type.__dict__["__mro__"].__get__
+bases = type.__dict__["__mro__"].__get__
+"""The classes that a class is derived from, itself first."""
 _own = type.__dict__["__dict__"].__get__
 _name = type.__dict__["__name__"].__get__
 
@@ -74,7 +85,7 @@ def attribute(thing: object, name: str) -> Any:
 
 def is_dict(thing: object) -> bool:
     """Whether an object is a dict, or of a class derived from it, whatever it says itself."""
-    return _is_a(thing, dict)
+    return is_a(thing, dict)
 
 
 def keys(thing: Any) -> list[object]:
@@ -104,18 +115,16 @@ def doc_line(thing: object) -> str:
 
 def _class_dicts(thing: object) -> list[Mapping[str, Any]]:
     """The dictionaries where attributes are looked up after the instance's own."""
-    own = [_own(each) for each in _bases(thing)] if _is_type(thing) else []
+    own = [_own(each) for each in bases(thing)] if _is_type(thing) else []
     # A module's class has nothing that anyone would look for.
-    return own or (
-        [] if type(thing) is ModuleType else [_own(each) for each in _bases(type(thing))]
-    )
+    return own or ([] if type(thing) is ModuleType else [_own(each) for each in bases(type(thing))])
 
 
 def _instance_dict(thing: object) -> dict[str, Any] | None:
     # A thread-local one is made anew for each thread, by running __init__.
-    if _is_type(thing) or _is_a(thing, threading.local):
+    if _is_type(thing) or is_a(thing, threading.local):
         return None
-    for each in _bases(type(thing)):
+    for each in bases(type(thing)):
         slot = _own(each).get("__dict__")
         if slot is None:
             continue
@@ -125,7 +134,7 @@ def _instance_dict(thing: object) -> dict[str, Any] | None:
             found = slot.__get__(thing, type(thing))
         except Exception:
             return None
-        return found if _is_a(found, dict) else None
+        return found if is_a(found, dict) else None
     return None
 
 
@@ -139,16 +148,17 @@ def _unwrapped(raw: Any) -> Any:
 
 
 def _has(thing: object, *names: str) -> bool:
-    return any(name in _own(each) for each in _bases(type(thing)) for name in names)
+    return any(name in _own(each) for each in bases(type(thing)) for name in names)
 
 
 def _is_type(thing: object) -> bool:
-    return _is_a(thing, type)
+    return is_a(thing, type)
 
 
-def _is_a(thing: object, kind: type) -> bool:
+def is_a(thing: object, kind: type) -> bool:
+    """Whether an object is of a class, or of one derived from it, whatever it says itself."""
     # Not isinstance, which asks `__class__`; not `in`, which asks a metaclass's `__eq__`.
-    return any(each is kind for each in _bases(type(thing)))
+    return any(each is kind for each in bases(type(thing)))
 
 
 def _some(names: Iterable[Any]) -> list[Any]:

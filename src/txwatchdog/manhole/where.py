@@ -10,12 +10,14 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING
 
+from txwatchdog.manhole import around
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     _IsOurs = Callable[[str], bool]
 
-__all__ = ["runs_at_once"]
+__all__ = ["looks_around", "runs_at_once"]
 
 _WATCHDOG = "watchdog"
 
@@ -69,6 +71,9 @@ _BUILTINS = frozenset(
 )
 """Builtins that only look at what they are given. Nothing here makes endless or huge things."""
 
+_AROUND = frozenset(around.NAMES)
+"""Functions that look at the process from any thread, and give plain data."""
+
 _LEAVING = frozenset({"exit", "quit"})
 """They end the session, and must do so during a pause, too."""
 
@@ -84,14 +89,15 @@ _OPERATORS = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod)
 def runs_at_once(statement: ast.stmt, is_ours: _IsOurs) -> bool:
     """Whether a statement may run in the manhole's thread, also while the reactor is paused.
 
-    It may if it names `watchdog` and otherwise only pure builtins, literals and its own
-    comprehensions' names, or sets ``watchdog.threshold``, or leaves the session.
+    It may if it names `watchdog`, or calls what looks around, and has otherwise only pure builtins,
+    literals and its own comprehensions' names; or sets ``watchdog.threshold``; or leaves the
+    session.
 
     Args:
         statement: One statement of what the operator typed.
         is_ours: Says of a name whether it still means what it meant when the session began: the
-            watchdog, or Python's own builtin. Asked right before the statement runs, since an
-            earlier one may have rebound it.
+            watchdog, what looks around, or Python's own builtin. Asked right before the statement
+            runs, since an earlier one may have rebound it.
 
     Returns:
         True if nothing in it can touch what belongs to the reactor's thread.
@@ -113,8 +119,20 @@ def runs_at_once(statement: ast.stmt, is_ours: _IsOurs) -> bool:
         value = statement.value
     else:
         return False
-    mentioned = any(map(_is_watchdog, ast.walk(statement)))
-    return mentioned and is_ours(_WATCHDOG) and _is_safe(value, frozenset(), is_ours)
+    uses_watchdog = any(map(_is_watchdog, ast.walk(statement)))
+    is_one_of_these = is_ours(_WATCHDOG) if uses_watchdog else looks_around(statement)
+    return is_one_of_these and _is_safe(value, frozenset(), is_ours)
+
+
+def looks_around(statement: ast.stmt) -> bool:
+    """Whether a statement calls what looks around, if the names are ours; that may take a while."""
+    return any(map(_is_look, ast.walk(statement)))
+
+
+def _is_look(node: ast.AST) -> bool:
+    return (
+        isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _AROUND
+    )
 
 
 def _is_leaving(value: ast.expr, is_ours: _IsOurs) -> bool:
@@ -148,6 +166,10 @@ def _is_safe(node: ast.AST, own: frozenset[str], is_ours: _IsOurs) -> bool:
         return _is_safe_comprehension(node, own, is_ours)
     if isinstance(node, ast.Attribute) and _is_watchdog(node.value):
         return node.attr in _VERBS
+    if isinstance(node, ast.Call) and _is_look(node):
+        parts = (*node.args, *node.keywords)
+        assert isinstance(node.func, ast.Name)
+        return is_ours(node.func.id) and all(_is_safe(part, own, is_ours) for part in parts)
     return _is_safe_kind(node) and all(
         _is_safe(child, own, is_ours) for child in ast.iter_child_nodes(node)
     )
@@ -176,7 +198,7 @@ def _is_safe_comprehension(node: ast.expr, own: frozenset[str], is_ours: _IsOurs
         if generator.is_async or not _is_plain_target(generator.target):
             return False
         bound.update(n.id for n in ast.walk(generator.target) if isinstance(n, ast.Name))
-    if bound & (_BUILTINS | {_WATCHDOG}) or any(name.startswith("_") for name in bound):
+    if bound & (_BUILTINS | _AROUND | {_WATCHDOG}) or any(name.startswith("_") for name in bound):
         return False
     inner = own | bound
     parts: list[ast.expr] = []

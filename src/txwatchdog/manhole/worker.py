@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
 from typing import TYPE_CHECKING, TypeVar
 
@@ -17,6 +18,8 @@ T = TypeVar("T")
 def in_worker(work: Callable[[], T]) -> asyncio.Future[T]:
     """Have something done in a short-lived thread of its own. In the manhole's thread.
 
+    It is done in a copy of the caller's context, which says who asks.
+
     The loop's own executor keeps its threads, and a process can't end before they do; this one is
     a daemon, and nobody waits for it who does not want to.
 
@@ -28,6 +31,7 @@ def in_worker(work: Callable[[], T]) -> asyncio.Future[T]:
     """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[T] = loop.create_future()
+    context = contextvars.copy_context()
 
     def settle(result: T | None, error: BaseException | None) -> None:
         if done.cancelled():
@@ -41,7 +45,7 @@ def in_worker(work: Callable[[], T]) -> asyncio.Future[T]:
 
     def run() -> None:
         try:
-            outcome: tuple[T | None, BaseException | None] = (work(), None)
+            outcome: tuple[T | None, BaseException | None] = (context.run(work), None)
         except BaseException as error:
             outcome = (None, error)
         try:

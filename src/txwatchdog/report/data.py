@@ -24,8 +24,9 @@ def report_data(recording: Recording) -> dict[str, Any]:
     * `functions`: [name, file, first line, kind];
     * `frames`: [function, line at which it stood, source line];
     * `stacks`: [the stack that called, frame]; -1 called the outermost;
-    * `pauses`, earliest first: the fields, `culprit`, the place of the sample that is blamed, and
-      `samples`: [seconds into the pause, seconds, ring, stack, how many reactor frames];
+    * `pauses`, earliest first: the fields, `origin` as a sentence, `culprit`, the place of the
+      sample that is blamed, and `samples`: [seconds into the pause, seconds, ring, stack, how
+      many reactor frames];
     * `offenders`, most time first: the fields, and `profile`: [seconds, stack].
     """
     tables = _Tables()
@@ -47,6 +48,7 @@ def report_data(recording: Recording) -> dict[str, Any]:
 def _pause(pause: Pause, tables: _Tables) -> dict[str, Any]:
     return {
         **pause.fields(),
+        "origin": pause.origin.sentence if pause.origin else None,
         "culprit": next((n for n, s in enumerate(pause.samples) if s is pause.culprit), None),
         "samples": [
             [

@@ -45,7 +45,10 @@ function update() {
 
 function showFlame() {
   const { pause, offender, scope } = state;
-  const scopes = [["all", offenders.length ? `All ${plural(data.totals.pauses, "pause")}` : "All"]];
+  // Pauses that are no function's fault have no row, and no part in it.
+  const blaming = offenders.reduce((sum, row) => sum + row.count, 0);
+  const but = blaming < data.totals.pauses ? " but starved and suspended" : "";
+  const scopes = [["all", offenders.length ? `All ${plural(blaming, "pause")}${but}` : "All"]];
   if (offender) scopes.push(["offender", `${offender.function} · ${seconds(offender.total_seconds)}`]);
   if (pause) scopes.push(["pause", `Pause ${pause.number} · ${seconds(pause.duration)}`]);
   $("scopes").replaceChildren(...(isSingle ? [] : scopes).map(([name, text]) => make("button", {

@@ -94,6 +94,7 @@ function showPause(pause) {
   if (pause.cause) facts.append(make("span", {}, "cause ", make("b", {}, pause.cause), sharesText(pause.shares)));
   facts.append(make("span", {}, place(pause)), make("span", {}, plural(pause.samples.length, "sample")));
   const what = make("p", { class: "what" }, blamed(pause), pause.via ? make("span", { class: "muted" }, ` via ${pause.via}`) : "");
+  if (pause.origin) facts.append(make("span", { class: "origin" }, pause.origin));
   const trace = make("div", { class: "trace" });
   $("pause").replaceChildren(what, facts, ...sampleStrip(pause, trace), trace);
   toBlamed(trace);

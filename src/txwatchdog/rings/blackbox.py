@@ -26,6 +26,7 @@ from attrs import evolve
 from twisted.logger import Logger
 
 from txwatchdog.blame import blame
+from txwatchdog.clocks import native_id
 from txwatchdog.lastrun import (
     EMPTY,
     SLOTS_AT,
@@ -162,7 +163,10 @@ class BlackBox:
             atexit.register(self.close)
             state = f"on, {self.path}"
             try:
-                self._gasp = LastGasp(fd, _native_id(self._ident()))
+                native = native_id(self._ident())
+                if native is None:
+                    raise OSError("the reactor's thread is not known")  # noqa: TRY301 - told below
+                self._gasp = LastGasp(fd, native)
                 self._gasp.arm(0.0, idle.step)
             except Exception as problem:  # of ctypes or faulthandler: the rest works without
                 state += f"; it can't see C code that holds the GIL: {_told(problem)}"
@@ -342,13 +346,6 @@ def _lock(fd: int) -> None:
 
 def _told(problem: Exception) -> str:
     return (isinstance(problem, OSError) and problem.strerror) or str(problem)
-
-
-def _native_id(ident: int | None) -> int:
-    for thread in threading.enumerate():
-        if thread.ident == ident and thread.native_id is not None:
-            return thread.native_id
-    raise OSError("the reactor's thread is not known")
 
 
 @lru_cache(maxsize=1)

@@ -8,12 +8,14 @@ thread could not run then, that is when C code holds the GIL.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from types import FrameType
+from typing import TypeVar
 
 from attrs import evolve
 from twisted.logger import Logger
@@ -21,12 +23,14 @@ from twisted.logger import Logger
 from txwatchdog.causes import Journal, Reading, Verdict, judge
 from txwatchdog.clocks import GcClock, Lateness, ThreadClocks
 from txwatchdog.detector import Detector
-from txwatchdog.origin import read_origin
+from txwatchdog.logs import log_failure
+from txwatchdog.origin import read_origin, signal_origin
 from txwatchdog.probe import Tick
 from txwatchdog.records import Sample
 from txwatchdog.rings.alarm import Alarm
 from txwatchdog.rings.blackbox import BlackBox
 from txwatchdog.rings.stacks import read_stack
+from txwatchdog.signals import handlers_of_signals
 
 __all__ = ["WatchThread"]
 
@@ -58,10 +62,14 @@ FORGET = 0.9
 MAX_WAIT_SECONDS = 3600.0
 """The longest sleep, whatever the threshold."""
 
+STUMBLED_SECONDS = 1.0
+"""The longest sleep after a turn that failed."""
+
 WAITING_PAUSES = 4096
 """Ended pauses that can wait for the thread while an observer holds it up."""
 
 _log = Logger(namespace="txwatchdog.watch")
+T = TypeVar("T")
 
 
 class WatchThread:
@@ -127,24 +135,32 @@ class WatchThread:
         self._explained_ns = 0  # up to when it is known why this thread was late
         self._sampled_ns = 0  # the tick that the latest sample is of
         self._thread: threading.Thread | None = None
+        self._why_off: str | None = "the reactor does not run yet"
 
     @property
     def state(self) -> str:
         """`on`, or `off` and why."""
-        if self._thread is None:
-            return "off: the reactor does not run yet"
-        return "on" if self._thread.is_alive() else "off: dead"
+        if self._why_off is not None:
+            return f"off: {self._why_off}"
+        return "on" if self._thread is not None and self._thread.is_alive() else "off: dead"
 
     def start(self) -> None:
-        """Start the thread."""
+        """Start the thread; `state` says whether that could be done."""
         self._collector.start()
         try:
             self._note_clocks(self._tick.busy_since_ns, is_pause=False)
         except Exception:
             _log.failure("the clocks can't be read; the watch thread will try again")
         # Made here, not earlier: the service may have forked since, to become a daemon.
-        self._thread = threading.Thread(target=self._run, name="txwatchdog", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._run, name="txwatchdog", daemon=True)
+        try:
+            thread.start()
+        except (RuntimeError, MemoryError) as problem:  # the process's limit of threads
+            self._collector.stop()
+            self._why_off = str(problem) or repr(problem)
+            _log.error("the watch thread is off: {reason}; the service goes on", reason=problem)
+        else:
+            self._thread, self._why_off = thread, None
 
     def stop(self, seconds: float) -> None:
         """Have the thread end, and wait for that as long as `seconds`. Any thread, this one too."""
@@ -153,6 +169,8 @@ class WatchThread:
         self.wake()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(seconds)
+        if self._thread is None or not self._thread.is_alive():
+            self._close_clocks()  # it never started, or died without
 
     def wake(self) -> None:
         """Have the thread look again now. Any thread, and signal handlers; never blocks."""
@@ -169,37 +187,48 @@ class WatchThread:
         """
         kept = len(self._over) < WAITING_PAUSES
         if kept:
-            self._over.append((since_ns, took_ns, self._tick.busy_ns - took_ns))
+            self._over.append((since_ns, took_ns, self._tick.busy_ns))
         else:
             self.lost += 1
         self.wake()
         return kept
 
     def _run(self) -> None:
-        self._lateness = Lateness()
         if self._box is not None:
-            self._box.begin()
+            self._guard(self._box.begin)
         while not self._stopping:
-            try:
-                wait_ns = self._turn()
-            except Exception as problem:
-                if self.error is None:
-                    _log.failure("the watch thread stumbled, and goes on")
-                self.error = f"watch thread: {problem!r}"
-                wait_ns = 1_000_000_000
-            self.wakes += 1
-            self.cpu_ns = time.thread_time_ns()
+            self._guard(self._turn_and_sleep)
+        self._guard(self._collect)
+        self._guard(self._close_tick_under_way)
+        self._close_clocks()
+
+    def _close_clocks(self) -> None:
+        """Close their files, once no thread reads them any more. May be repeated."""
+        for clocks in (self._lateness, self._clocks):
+            if clocks is not None:
+                with contextlib.suppress(OSError):
+                    clocks.close()
+
+    def _turn_and_sleep(self) -> None:
+        wait_ns = self._guard(self._turn)
+        self.wakes += 1
+        self.cpu_ns = time.thread_time_ns()
+        if wait_ns is None:
+            self._due_ns = self._explained_ns = 0  # it sleeps on purpose, and is not late after it
+            seconds = min(max(self._detector.threshold_ns / 1e9, GRACE_SECONDS), STUMBLED_SECONDS)
+        else:
             seconds = min(max(wait_ns / 1e9, 0.0), MAX_WAIT_SECONDS)
-            self._token.acquire(timeout=seconds)
+        self._token.acquire(timeout=seconds)
+
+    def _guard(self, call: Callable[[], T]) -> T | None:
+        """Call `call`. What it raises is told once, and ends nothing. Returns: None if it did."""
         try:
-            self._collect()
-            self._close_tick_under_way()
-        except Exception:
-            _log.failure("the watch thread stumbled at its end")
-        finally:
-            self._lateness.close()
-            if self._clocks is not None:
-                self._clocks.close()
+            return call()
+        except BaseException as problem:  # SystemExit, too: it would end the thread in silence
+            is_first, self.error = self.error is None, f"watch thread: {problem!r}"
+            if is_first:
+                log_failure(_log, "the watch thread stumbled, and goes on")
+            return None
 
     def _turn(self) -> int:
         """Look once. Returns: how long to sleep, in ns."""
@@ -229,7 +258,8 @@ class WatchThread:
         self._worst_late_ns = max(queued_ns, self._worst_late_ns * FORGET)
 
     def _explain(self, late_ns: int) -> tuple[int, int]:
-        assert self._lateness is not None
+        if self._lateness is None:
+            self._lateness = Lateness()  # here, for it is about the thread that makes it
         self._explained_ns = time.monotonic_ns()
         return self._lateness.woke(max(0, late_ns))
 
@@ -298,18 +328,22 @@ class WatchThread:
         return theirs is not None and ours is not None and theirs > ours - SERVED_NS
 
     def _collect(self) -> None:
+        self._keep_alarm_samples()
+        while self._over:
+            since_ns, took_ns, busy_before_ns = self._over.popleft()
+            self._keep_alarm_samples()  # an observer may have held this thread up meanwhile
+            self._end(since_ns, took_ns, busy_before_ns)
+
+    def _keep_alarm_samples(self) -> None:
         while self._alarm_samples:
             self.samples += 1
             self._detector.keep(self._alarm_samples.popleft())
-        while self._over:
-            since_ns, took_ns, busy_before_ns = self._over.popleft()
-            self._end(since_ns, took_ns, busy_before_ns)
 
     def _end(self, since_ns: int, took_ns: int, busy_before_ns: int) -> None:
         readings = self._journal.of(since_ns)
         if (after := self._read_clocks()) is not None:
             readings.append(after)
-        samples = self._detector.end(since_ns, since_ns + took_ns)
+        samples = _with_signal(self._detector.end(since_ns, since_ns + took_ns))
         asleep = [(sample.asleep, sample.seconds) for sample in samples]
         if not asleep and self._gil_waited_ns > GIL_WAIT_NS:
             # It ended before this thread got the GIL, so it was about the GIL.
@@ -335,14 +369,27 @@ class WatchThread:
         tick = self._tick
         tick_ns = tick.busy_since_ns
         now = time.monotonic_ns()
-        if not tick_ns or self.alarm is None:
+        if self.alarm is None:
             return
-        early_ns = tick_ns + tick.limit_ns - now
-        if early_ns > 0:  # C code has held the GIL since before the thread knew of this tick
-            self.alarm.arm(early_ns / 1e9)
-            return
-        origin = read_origin(frame)
-        self._alarm_samples.append(
-            Sample(tick_ns, now, read_stack(frame), "sigalrm", origin=origin)
-        )
+        early_ns = tick_ns + tick.limit_ns - now if tick_ns else tick.limit_ns
+        # As long as the thread does not come back to set it, the alarm stands in for it.
+        wait_ns = early_ns if early_ns > 0 else tick.limit_ns
+        self.alarm.arm(min(max(wait_ns / 1e9, GRACE_SECONDS), MAX_WAIT_SECONDS))
+        if early_ns <= 0:  # else C code has held the GIL since before the thread knew of this tick
+            origin = read_origin(frame)
+            self._alarm_samples.append(
+                Sample(tick_ns, now, read_stack(frame), "sigalrm", origin=origin)
+            )
+        # A C library without sem_clockwait(3) has it sleep by the clock of the day, which may have
+        # been set back.
         self.wake()
+
+
+def _with_signal(samples: tuple[Sample, ...]) -> tuple[Sample, ...]:
+    """`samples`, the first of which says so if most of them were taken in a signal's handler."""
+    handlers = handlers_of_signals()
+    found = [(signal_origin(each.stack, handlers), each.seconds) for each in samples]
+    broken_into = [(origin, seconds) for origin, seconds in found if origin is not None]
+    if sum(seconds for _, seconds in broken_into) <= sum(s for _, s in found) / 2:
+        return samples
+    return (evolve(samples[0], origin=broken_into[0][0]), *samples[1:])

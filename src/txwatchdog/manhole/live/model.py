@@ -15,7 +15,16 @@ if TYPE_CHECKING:
     from txwatchdog.activity import Activity
     from txwatchdog.records import Pause, Stack, Status, Top
 
-__all__ = ["KEYS", "NOT_ALLOWED", "NOW", "Action", "Model", "Snapshot", "next_threshold"]
+__all__ = [
+    "CHANGING_KEYS",
+    "KEYS",
+    "NOT_ALLOWED",
+    "NOW",
+    "Action",
+    "Model",
+    "Snapshot",
+    "next_threshold",
+]
 
 NOW = 0
 """Stands for the pause under way, which has no number yet."""
@@ -38,7 +47,7 @@ KEYS = (
 ORDERS = ("total", "count", "worst", "recent")
 
 _ORDER_KEYS = {"t": "total", "c": "count", "w": "worst", "l": "recent"}
-_CHANGING = frozenset({"+", "=", "-", "o", "R"})
+CHANGING_KEYS = frozenset({"+", "=", "-", "o", "R"})
 _NOTICE_SECONDS = 5  # for how many snapshots a notice stays
 
 
@@ -162,7 +171,7 @@ class Model:
             self.shows_keys = False
             if key in ("?", "q", "escape", "c-m", " "):
                 return None
-        if key in _CHANGING:
+        if key in CHANGING_KEYS:
             return self._press_changing(key)
         return self._press_looking(key)
 

@@ -22,9 +22,17 @@ from prompt_toolkit.layout import Layout, Window
 from prompt_toolkit.layout.screen import Char
 from prompt_toolkit.styles import Style
 
+from txwatchdog.auditlog import tell
 from txwatchdog.manhole.editor import channel_output
 from txwatchdog.manhole.keys import ChannelInput
-from txwatchdog.manhole.live.model import NOT_ALLOWED, NOW, Action, Model, Snapshot
+from txwatchdog.manhole.live.model import (
+    CHANGING_KEYS,
+    NOT_ALLOWED,
+    NOW,
+    Action,
+    Model,
+    Snapshot,
+)
 from txwatchdog.manhole.live.page import page, pause_lines, stack_lines
 from txwatchdog.manhole.worker import in_worker
 from txwatchdog.process import this_process
@@ -77,6 +85,7 @@ class LiveScreen:
         self._model = Model(_title(), may_change=may_change)
         self._input = ChannelInput()
         self._output = channel_output(channel)
+        self._was_refused = False
         self._detail_of: object = None  # what the lines in the model are the traceback of
         self._changing: set[asyncio.Future[Any]] = set()
         self._app: Application[int] = Application(
@@ -181,7 +190,12 @@ class LiveScreen:
         @bindings.add("c-d")
         def press(event: KeyPressEvent) -> None:
             key = event.key_sequence[0]
-            self._act(self._model.press(str(getattr(key.key, "value", key.key))))
+            name = str(getattr(key.key, "value", key.key))
+            self._act(self._model.press(name))
+            if name in CHANGING_KEYS and not self._model.may_change and not self._was_refused:
+                # Once: whoever leans on the key would fill the audit trail.
+                self._was_refused = True
+                tell("live", "refused", what=name, reason=NOT_ALLOWED)
 
         @bindings.add("c-l")
         def redraw(event: KeyPressEvent) -> None:

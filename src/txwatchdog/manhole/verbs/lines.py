@@ -14,6 +14,7 @@ import re
 import shlex
 from typing import TYPE_CHECKING
 
+from txwatchdog.manhole import around
 from txwatchdog.manhole.output import Capture, Outlet, routed
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ NAMES = (
     "live",
     "export",
     "report",
+    *around.NAMES,
     "threshold",
     "start",
     "stop",
@@ -48,6 +50,8 @@ _nowhere = Capture(Outlet(lambda _stream, _data: None, terminal=False), lambda _
 
 _COPY = re.compile(r"(scp|rsync) --?[a-zA-Z]")
 
+_BLANKS = re.compile("[ \t]+")
+
 _LIVE = ("watchdog.live()", "--help", "-h")
 
 
@@ -63,8 +67,9 @@ def verb_line(source: str) -> str | None:
     line = source.strip()
     if line in _LIVE:
         return "live" if line == _LIVE[0] else "help"
-    words = line.split(None, 1)
-    if not words or words[0] not in NAMES or "\n" in line or "\r" in line:
+    # At what `shlex` splits, and not at a vertical tab, say: it would find another first word.
+    words = _BLANKS.split(line, maxsplit=1)
+    if words[0] not in NAMES or "\n" in line or "\r" in line:
         return None
     if len(words) == 1 or words[1].startswith("-") or not _is_python(line):
         return line
@@ -84,7 +89,7 @@ def console_verb(source: str, names: Container[str]) -> str | None:
     line = verb_line(source)
     if line is None:
         return None
-    name = line.split(None, 1)[0]
+    name = _BLANKS.split(line, maxsplit=1)[0]
     return None if name in names or name in COMMAND_ONLY else line
 
 

@@ -8,10 +8,13 @@ Neither another session nor Ctrl-C has to wait for that.
 from __future__ import annotations
 
 import asyncio
-import contextvars
+import time
 import traceback
 from typing import TYPE_CHECKING, Any
 
+from attrs import frozen
+
+from txwatchdog.auditlog import tell
 from txwatchdog.manhole.roles import TUNE, allows
 from txwatchdog.manhole.runner import INTERRUPTED, heed_ctrl_c, read_script
 from txwatchdog.manhole.script import give_arguments
@@ -21,6 +24,7 @@ from txwatchdog.manhole.verbs.table import VERBS, Call, UsageError, read_order
 from txwatchdog.manhole.worker import in_worker
 
 if TYPE_CHECKING:
+    from txwatchdog.manhole.around.looks import Around
     from txwatchdog.manhole.runner import Runner
     from txwatchdog.manhole.session import SessionChannel
     from txwatchdog.manhole.verbs.table import Order
@@ -29,6 +33,7 @@ __all__ = ["Verbs", "not_allowed", "what_is_allowed"]
 
 USAGE = 2  # exit statuses
 RAISED = 1
+_OUTCOMES = {0: "done", USAGE: "not understood", INTERRUPTED: "interrupted"}
 
 _WIDTH = 100  # columns, where there is no terminal
 
@@ -54,6 +59,21 @@ def not_allowed(what: str, role: str) -> str:
     return f"{what[:80]}: not allowed; {what_is_allowed(role)}"
 
 
+@frozen
+class _Done:
+    """What a verb came to.
+
+    Attributes:
+        status: The exit status.
+        outcome: The same in a word, for the audit trail; empty for the usual one.
+        raised: The name of the type of what it raised.
+    """
+
+    status: int
+    outcome: str = ""
+    raised: str | None = None
+
+
 class Verbs:
     """Runs one session's verbs, one after the other.
 
@@ -62,6 +82,7 @@ class Verbs:
         watchdog: What they ask.
         runner: For the verb that runs Python, where there is one.
         in_console: Whether a console has the client's input, and hands Ctrl-C over itself.
+        around: What looks around in the process.
     """
 
     def __init__(
@@ -71,8 +92,10 @@ class Verbs:
         runner: Runner | None = None,
         *,
         in_console: bool = False,
+        around: Around | None = None,
     ) -> None:
         self._channel = channel
+        self._around = around
         self._watchdog = watchdog
         self._runner = runner
         self._role = channel.operator.role
@@ -94,6 +117,19 @@ class Verbs:
             The exit status: 0, 1 if it raised or failed, 2 if it can't be understood or the
             operator's role does not allow it, 130 if given up.
         """
+        began = time.monotonic()
+        done = _Done(INTERRUPTED, "abandoned")  # the client may go
+        try:
+            done = await self._run(line)
+        finally:
+            outcome = done.outcome or _OUTCOMES.get(done.status, "failed")
+            seconds = time.monotonic() - began
+            tell(
+                "verb", outcome, what=line, status=done.status, seconds=seconds, raised=done.raised
+            )
+        return done.status
+
+    async def _run(self, line: str) -> _Done:
         self._interrupted.clear()
         try:
             order = read_order(line)
@@ -101,27 +137,27 @@ class Verbs:
             return self._complain(str(error), USAGE)
         if isinstance(order, str):
             self._outlet.write(order + "\n")
-            return 0
+            return _Done(0)
         if not allows(self._role, order.role):
-            return self._complain(not_allowed(line, self._role), USAGE)
+            return self._complain(not_allowed(line, self._role), USAGE, "refused")
         if order.verb.place == "terminal":
             return await self._on_terminal()
         if order.verb.place == "stdin":
             return await self._script(order)
         return await self._carry_out(order)
 
-    async def _carry_out(self, order: Order) -> int:
+    async def _carry_out(self, order: Order) -> _Done:
         terminal = self._channel.terminal
         call = Call(
             self._watchdog,
             width=_WIDTH if terminal is None else terminal.columns,
             colour=terminal is not None and terminal.has_colour,
             role=self._role,
+            around=self._around,
         )
         if not self._in_console:
             heed_ctrl_c(self._channel, self.interrupt)
-        context = contextvars.copy_context()  # which says who asks
-        text = in_worker(lambda: context.run(order.carry_out, call))
+        text = in_worker(lambda: order.carry_out(call))
         interrupted = asyncio.ensure_future(self._interrupted.wait())
         try:
             either: set[asyncio.Future[Any]] = {text, interrupted}
@@ -136,10 +172,11 @@ class Verbs:
         if error is None:
             answer = text.result()
             self._outlet.write(answer.text + "\n")
-            return answer.status
-        return self._complain("".join(traceback.format_exception(error)).rstrip("\n"), RAISED)
+            return _Done(answer.status)
+        text_of_it = "".join(traceback.format_exception(error)).rstrip("\n")
+        return self._complain(text_of_it, RAISED, "raised", type(error).__name__)
 
-    async def _on_terminal(self) -> int:
+    async def _on_terminal(self) -> _Done:
         terminal = self._channel.terminal
         if terminal is None:
             return self._complain(
@@ -155,9 +192,10 @@ class Verbs:
         from txwatchdog.manhole.live.screen import LiveScreen
 
         may_change = allows(self._role, TUNE)
-        return await LiveScreen(self._channel, self._watchdog, may_change=may_change).run()
+        screen = LiveScreen(self._channel, self._watchdog, may_change=may_change)
+        return _Done(await screen.run())
 
-    async def _script(self, order: Order) -> int:
+    async def _script(self, order: Order) -> _Done:
         runner, arguments = self._runner, list(order.options["arguments"])
         if runner is None or self._channel.terminal is not None:
             return self._complain(
@@ -173,10 +211,12 @@ class Verbs:
             )
         source = await read_script(self._channel, self._outlet)
         if source is None:
-            return RAISED
+            return _Done(RAISED)
         give_arguments(runner.interpreter.namespace, arguments or ["-"])
-        return (await runner.run(source)).status
+        return _Done((await runner.run(source)).status)
 
-    def _complain(self, message: str, status: int) -> int:
+    def _complain(
+        self, message: str, status: int, outcome: str = "", raised: str | None = None
+    ) -> _Done:
         self._outlet.write(message + "\n", STDERR)
-        return status
+        return _Done(status, outcome, raised)

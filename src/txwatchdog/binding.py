@@ -1,8 +1,8 @@
 """From an endpoint string to a socket that listens, or to one error that says what to do.
 
 Twisted's own parser reads the string, so ``tcp:``, ``tcp6:``, ``unix:`` and ``systemd:`` mean here
-what they mean everywhere else in Twisted. It is handed a reactor that only binds: the manhole's
-asyncio loop serves the socket later, in its own thread.
+what they mean everywhere else in Twisted. It is handed a reactor that only binds: an asyncio loop,
+the manhole's or the metrics', serves the socket later, in its own thread.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ _REMEDIES = {
 def bind(endpoint: str) -> socket.socket:
     """Bind what a server endpoint string names, and listen on it.
 
-    Without ``interface=`` the loopback address is taken: whoever wants the console to be reached
-    from elsewhere must say so. A ``unix:`` socket without ``mode=`` is its owner's alone.
+    Without ``interface=`` the loopback address is taken: whoever wants it to be reached from
+    elsewhere must say so. A ``unix:`` socket without ``mode=`` is its owner's alone.
 
     Args:
         endpoint: A server endpoint string of Twisted's, such as ``tcp:2222`` or

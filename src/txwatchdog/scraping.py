@@ -1,0 +1,249 @@
+"""A socket that answers HTTP GETs from a thread of its own, whatever the reactor does.
+
+A small asyncio loop with no timers of its own, so that it costs nothing between two scrapes. Each
+connection has one request and one answer, a bounded head and a bounded time; of too many at once
+the oldest is dropped, which is one that lingers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from http import HTTPStatus
+from socket import socket
+from typing import Any, TypeAlias
+from urllib.parse import unquote, urlsplit
+from weakref import WeakSet
+
+from attrs import frozen
+from twisted.internet.interfaces import IAddress
+from twisted.logger import Logger
+
+from txwatchdog.binding import address_of, unbind
+
+__all__ = ["Bounds", "Scraped", "WsgiApp"]
+
+WsgiApp: TypeAlias = "Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]"
+
+_log = Logger(namespace="txwatchdog.metrics")
+
+
+@frozen
+class Bounds:
+    """How much of it anyone may have.
+
+    Attributes:
+        connections: at once.
+        head: bytes of a request.
+        seconds: from the connection to the answer's last byte.
+    """
+
+    connections: int = 32
+    head: int = 16384
+    seconds: float = 10.0
+
+
+class Scraped:
+    """One listening socket, and the thread that answers on it.
+
+    Args:
+        listening: as `binding.bind` returns it. It is closed at the end.
+        app: what answers, called in that thread with a request's environment (its method, path,
+            query and headers).
+        bounds: how much of it anyone may have.
+    """
+
+    def __init__(self, listening: socket, app: WsgiApp, bounds: Bounds | None = None) -> None:
+        self._listening = listening
+        self._app = app
+        self._bounds = bounds or Bounds()
+        self.address: IAddress | None = address_of(listening)
+        self._loop: asyncio.SelectorEventLoop | None = None
+        self._over = asyncio.Event()
+        self._thread: threading.Thread | None = None
+
+    def launch(self) -> None:
+        """Start the thread. Not before the service has become a daemon: it would be lost."""
+        # Made directly: never uvloop's, never what a policy of the service's would choose.
+        loop = asyncio.SelectorEventLoop()
+        loop.set_debug(False)
+        loop.set_exception_handler(_report)
+        thread = threading.Thread(
+            target=self._run, args=(loop,), name="txwatchdog-metrics", daemon=True
+        )
+        try:
+            thread.start()
+        except BaseException:
+            loop.close()
+            raise
+        self._loop, self._thread = loop, thread
+        _launched.add(self)
+
+    def end(self, seconds: float) -> None:
+        """Close everything, waiting for the thread's end no longer than `seconds`. Any thread."""
+        _launched.discard(self)
+        if self._loop is None or self._thread is None:
+            self._close()
+            return
+        with contextlib.suppress(RuntimeError):  # the loop has ended by itself
+            self._loop.call_soon_threadsafe(self._over.set)
+        if self._thread is not threading.current_thread():
+            self._thread.join(seconds)
+            if self._thread.is_alive():
+                _log.warn("the metrics' thread has not ended: it is left behind")
+
+    def forget(self) -> None:
+        """In a forked child: the socket is the parent's."""
+        self._listening.close()
+        self.address = None
+
+    def _run(self, loop: asyncio.SelectorEventLoop) -> None:
+        """The thread's body."""
+        try:
+            loop.run_until_complete(self._serve(loop))
+        except BaseException:
+            _log.failure("the metrics' thread has failed; the service goes on without it")
+        finally:
+            self._close()
+            loop.close()
+
+    async def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
+        connections: dict[_Exchange, None] = {}  # oldest first
+
+        def connect() -> _Exchange:
+            if len(connections) >= self._bounds.connections:
+                next(iter(connections)).drop()
+            return _Exchange(self._app, self._bounds, connections)
+
+        server = await loop.create_server(connect, sock=self._listening)
+        await self._over.wait()
+        server.close()
+        for connection in list(connections):
+            connection.drop()
+        await asyncio.sleep(0)  # in which asyncio closes their sockets
+
+    def _close(self) -> None:
+        self._listening.close()
+        unbind(self.address)
+        self.address = None
+
+
+class _Exchange(asyncio.Protocol):
+    """A connection: a request, an answer, and its end.
+
+    Args:
+        app: what answers.
+        bounds: how large and how long it may be.
+        connections: those that are open; it enters itself, and leaves.
+    """
+
+    def __init__(self, app: WsgiApp, bounds: Bounds, connections: dict[_Exchange, None]) -> None:
+        self._app = app
+        self._bounds = bounds
+        self._connections = connections
+        self._received = bytearray()
+        self._transport: Any = None
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """It begins."""
+        self._transport = transport
+        self._connections[self] = None
+        loop = asyncio.get_running_loop()
+        self._deadline = loop.call_later(self._bounds.seconds, self.drop)
+
+    def data_received(self, data: bytes) -> None:
+        """A part of the request came, or more than that."""
+        if self._transport.is_closing():
+            return  # it has had its answer
+        self._received += data
+        head, end, _ = self._received.partition(b"\r\n\r\n")
+        if end:
+            self._answer(*_respond(self._app, bytes(head)))
+        elif len(self._received) > self._bounds.head:
+            self._answer(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, {}, b"")
+
+    def connection_lost(self, _problem: Exception | None) -> None:
+        """It is over."""
+        self._connections.pop(self, None)
+        if self._deadline is not None:
+            self._deadline.cancel()
+
+    def drop(self) -> None:
+        """End it, whatever it is at."""
+        self._connections.pop(self, None)
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _answer(self, status: str | HTTPStatus, headers: Mapping[str, str], body: bytes) -> None:
+        line = f"{status.value} {status.phrase}" if isinstance(status, HTTPStatus) else status
+        fields = {**headers, "Content-Length": str(len(body)), "Connection": "close"}
+        head = "".join(f"{name}: {value}\r\n" for name, value in fields.items() if name)
+        self._transport.write(f"HTTP/1.1 {line}\r\n{head}\r\n".encode("latin-1") + body)
+        self._transport.close()  # once that is written
+
+
+def _respond(app: WsgiApp, head: bytes) -> tuple[str | HTTPStatus, Mapping[str, str], bytes]:
+    """The answer to a request: status, headers, body."""
+    environ = _environ(head)
+    if environ is None:
+        return HTTPStatus.BAD_REQUEST, {}, b"this is no HTTP request\n"
+    if environ["REQUEST_METHOD"] != "GET":
+        return HTTPStatus.METHOD_NOT_ALLOWED, {"Allow": "GET"}, b"metrics are there to be read\n"
+    told: list[Any] = []
+    try:
+        body = b"".join(app(environ, lambda status, headers, *_: told.extend((status, headers))))
+        status, headers = told
+        return status, dict(headers), body
+    except Exception:
+        _log.failure("the metrics could not be told")
+        body = b"the metrics could not be told: the service's log says why\n"
+        return HTTPStatus.INTERNAL_SERVER_ERROR, {}, body
+
+
+def _environ(head: bytes) -> dict[str, Any] | None:
+    """What a WSGI application is told of a request; None if that is none."""
+    first, *lines = head.decode("latin-1").split("\r\n")
+    words = first.split(" ")
+    if len(words) != 3 or not words[2].startswith("HTTP/1."):
+        return None
+    try:
+        target = urlsplit(words[1])
+    except ValueError:
+        return None
+    environ = {
+        "REQUEST_METHOD": words[0],
+        "PATH_INFO": unquote(target.path),
+        "QUERY_STRING": target.query,
+    }
+    for line in lines:
+        name, colon, value = line.partition(":")
+        if not colon:
+            return None
+        environ[f"HTTP_{name.strip().upper().replace('-', '_')}"] = value.strip()
+    return environ
+
+
+def _report(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Called by the loop for what nobody else caught, instead of logging a traceback."""
+    _log.warn(
+        "in the metrics' thread: {message}: {error!r}",
+        message=context.get("message", ""),
+        error=context.get("exception"),
+    )
+
+
+_launched: WeakSet[Scraped] = WeakSet()
+"""Those whose thread runs here: a child that is forked now has not got it, but the socket."""
+
+
+def _forget_all() -> None:
+    for scraped in list(_launched):
+        scraped.forget()
+    _launched.clear()
+
+
+os.register_at_fork(after_in_child=_forget_all)
