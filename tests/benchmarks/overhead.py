@@ -25,6 +25,15 @@ __all__ = ["run"]
 SEGMENT_SECONDS = 0.1  # short, so that both halves of a pair meet the same machine
 WARM_REQUESTS = 200
 GOALS = {"web": 1.01, "echo": 1.02}
+COLUMNS = (
+    "",
+    "reactor thread's CPU per request",
+    "its quietest fifth",
+    "process's CPU",
+    "requests/s",
+    "p99",
+    "stacks",
+)
 LINE = b"a line of so many letters that it looks like something\r\n"
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
@@ -81,7 +90,7 @@ def _py_spy(pid: int) -> Iterator[None]:
 
 CONTENDERS = (
     Contender("txwatchdog", "txwatchdog"),
-    Contender("txwatchdog with metrics", "txwatchdog-metrics"),
+    Contender("txwatchdog, metrics scraped 10 times a second", "txwatchdog-metrics", slow=True),
     Contender("txwatchdog, a console open", "txwatchdog-console", slow=True),
     Contender("txwatchdog, asyncio reactor", "txwatchdog", "asyncio"),
     Contender("two clock readings alone (port)", "floor", takes_stacks=False),
@@ -193,7 +202,7 @@ def compare(bench: Bench, server: str, title: str) -> Table:
     table = Table(
         f"Overhead: {title}; with / without, {number} alternating pairs"
         f" ({fewer} where putting it on is slow) in {processes} processes",
-        ("", "reactor thread's CPU per request", "process's CPU", "requests/s", "p99", "stacks"),
+        COLUMNS,
     )
     bare: list[float] = []
     for contender in CONTENDERS:
@@ -202,7 +211,7 @@ def compare(bench: Bench, server: str, title: str) -> Table:
         try:
             found = [pair for _ in range(processes) for pair in pairs(server, contender, each)]
         except (Missing, RuntimeError) as problem:
-            table.rows.append((contender.title, f"not measured: {problem}", "", "", "", ""))
+            table.rows.append((contender.title, f"not measured: {problem}", *[""] * 5))
             continue
         if contender.reactor == "epoll":
             bare += [without.thread for without, _ in found]
@@ -214,8 +223,14 @@ def compare(bench: Bench, server: str, title: str) -> Table:
             name: {"median": each.median, "sure": each.sure, "quartiles": each.quartiles}
             for name, each in ratios.items()
         }
+        # What disturbs only ever adds: the least disturbed segments of each half, compared.
+        calm = [
+            Spread.of([each.thread for each in half]).p(20) for half in zip(*found, strict=True)
+        ]
+        table.figures[contender.title]["calm"] = calm[1] / calm[0]
         named = f"{contender.title}{_release(contender)}"
         cells = [each.text() for each in ratios.values()]
+        cells.insert(1, f"{calm[1] / calm[0]:.3f}")
         table.rows.append((named, *cells, "yes" if contender.takes_stacks else "no"))
     table.notes.append(_verdict(table, server, statistics.median(bare)))
     return table
@@ -237,7 +252,8 @@ def _verdict(table: Table, server: str, bare: float) -> str:
     return (
         f"Bare: {bare * 1e6:.1f} µs of CPU per request. Goal: at most {GOALS[server]}:"
         f" {goal(ours <= GOALS[server])}; better than every peer that takes stacks: {goal(better)}."
-        " In brackets: where the true median lies with 95 % certainty."
+        " In brackets: where the true median lies with 95 % certainty. The quietest fifth: the 20th"
+        " percentiles of both halves, compared."
     )
 
 
