@@ -27,11 +27,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-sys.path.append(str(Path(__file__).parents[1] / "integration"))
+sys.path.extend(str(Path(__file__).parents[1] / each) for each in ("", "integration"))
 
 from attrs import define, field, frozen
 from manhole_support import ServiceProcess, Terminal
-from strangers import latencies, percentiles
+
+from benchmarks.strangers import latencies, percentiles
 
 THRESHOLD = 0.2
 PAUSE = 0.3
