@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import signal
 import sys
 import time
 from pathlib import Path
@@ -33,6 +34,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer repetitions")
     parser.add_argument("--json", type=Path, metavar="FILE", help="the numbers, too")
     options = parser.parse_args()
+    # So that children are ended, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     began = time.monotonic()
     bench = Bench(options.quick, lambda text: _say(f"{time.monotonic() - began:6.0f} s  {text}"))
     known = facts()
