@@ -120,10 +120,12 @@ class Bench:
     Attributes:
         quick: fewer repetitions.
         say: tells people how far it is.
+        minutes: how long to wait for false alarms.
     """
 
     quick: bool
     say: Callable[[str], None]
+    minutes: float = 5.0
 
     def times(self, full: int, quick: int) -> int:
         """How often to repeat something."""
