@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import signal
 import sys
 import time
 from pathlib import Path
@@ -31,10 +32,17 @@ def main() -> None:
     told = "; ".join(f"{name}: {what}" for name, what in SECTIONS.items())
     parser.add_argument("--only", action="append", choices=SECTIONS, help=told)
     parser.add_argument("--quick", action="store_true", help="fewer repetitions")
+    parser.add_argument("--minutes", type=float, default=5.0, help="of false_alarms")
     parser.add_argument("--json", type=Path, metavar="FILE", help="the numbers, too")
     options = parser.parse_args()
+    # So that children are ended, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     began = time.monotonic()
-    bench = Bench(options.quick, lambda text: _say(f"{time.monotonic() - began:6.0f} s  {text}"))
+    bench = Bench(
+        options.quick,
+        lambda text: _say(f"{time.monotonic() - began:6.0f} s  {text}"),
+        options.minutes,
+    )
     known = facts()
     everything: dict[str, Any] = {"facts": known, "quick": options.quick, "sections": {}}
     print("; ".join(f"{name} {fact}" for name, fact in known.items()))

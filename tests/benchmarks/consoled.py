@@ -9,6 +9,8 @@ seconds; it says so in the tick of the pause.
 from __future__ import annotations
 
 import importlib
+import json
+import os
 import socket
 import sys
 import threading
@@ -16,11 +18,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-from support import emit, install_reactor
+from support import install_reactor
+
+
+def emit(event: str, **fields: object) -> None:
+    """Tell the parent; not by `sys.stdout`, which python-manhole gives to whoever connects."""
+    os.write(1, (json.dumps({"event": event, **fields}) + "\n").encode())
 
 
 def serve_ours(reactor: Any, keys: str) -> None:
-    """txwatchdog's."""
+    """Txwatchdog's."""
     from txwatchdog import Watchdog
     from txwatchdog.manhole import Manhole
 
@@ -38,7 +45,7 @@ def serve_ours(reactor: Any, keys: str) -> None:
 
 def serve_stock(reactor: Any, keys: str) -> None:
     """Conch's, in the service's reactor."""
-    from echo import stock_factory
+    from benchmarks.echo import stock_factory
 
     port = reactor.listenTCP(0, stock_factory(keys), interface="127.0.0.1")
     reactor.callWhenRunning(lambda: emit("ready", port=port.getHost().port))

@@ -16,10 +16,11 @@ from typing import Any
 
 import kinds
 from kinds import MAKERS, PLACES, Call, run_kind
-from methods import METHODS, Report
 from support import emit, install_reactor
 from twisted.internet.defer import ensureDeferred
 from twisted.internet.task import deferLater
+
+from benchmarks.methods import METHODS, Report
 
 THRESHOLD = 0.05
 kinds.BLOCKED_SECONDS = 0.12
@@ -63,13 +64,17 @@ def main(reactor_name: str, method: str, times: str) -> None:
 
     chosen = METHODS[method](reactor, THRESHOLD, report)
 
+    def finish(_: object) -> None:
+        chosen.off()
+        emit("done")
+        reactor.stop()
+
     def begin() -> None:
         chosen.on()
         emit("ready")
         conducted = ensureDeferred(conduct(reactor, calls, int(times)))
         conducted.addErrback(lambda failure: emit("failed", what=failure.getTraceback()))
-        conducted.addBoth(lambda _: chosen.off())
-        conducted.addBoth(lambda _: (emit("done"), reactor.stop()))
+        conducted.addBoth(finish)
 
     # Not `callWhenRunning`: aiocop wants asyncio's loop to run already.
     reactor.callLater(0, begin)

@@ -193,8 +193,9 @@ def _verdict(ours: list[Seen]) -> str:
         f" where the GIL is free: {goal(statistics.median(free) < 0.001)}; error of the duration"
         f" under 1 ms: {goal(statistics.median(errors) < 0.001)}; right function in 99 %:"
         f" {goal(named >= 0.99)}. The original method looks up to an interval early, so it reports"
-        " what is shorter than its threshold, too. In C that holds the GIL and does not look for"
-        " signals, all look when it is over."
+        " what is shorter than its threshold, too. aiocop takes samples during a pause, and tells"
+        " of it when it is over, which is what is counted here. In C that holds the GIL and does"
+        " not look for signals, all look when it is over."
     )
 
 

@@ -1,10 +1,12 @@
 """A child: a watched process that has seen, or has, very many of something; says what things cost.
 
-    grown.py pauses|offenders|connections|depth NUMBER
+grown.py pauses|offenders|connections|depth NUMBER
 """
 
 from __future__ import annotations
 
+import importlib
+import json
 import os
 import resource
 import socket
@@ -14,15 +16,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from twisted.internet import epollreactor
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit"))
 
-import builders
-from support import emit, install_reactor
-
-RAW = builders.stack(
-    ("mainLoop", "/usr/lib/python3/site-packages/twisted/internet/base.py"),
-    *((f"f{depth}", "/srv/app/a.py") for depth in range(20)),
-)
 TURNS = 20_000
 
 
@@ -46,9 +43,15 @@ def fastest(call: Callable[[], object], times: int = 7) -> float:
 
 def fill(watchdog: Any, number: int, functions: int) -> None:
     """Have the ledger record so many pauses of so many functions."""
+    import builders
+
+    raw = builders.stack(
+        ("mainLoop", "/usr/lib/python3/site-packages/twisted/internet/base.py"),
+        *((f"f{depth}", "/srv/app/a.py") for depth in range(20)),
+    )
     for count in range(number):
         function = f"f{count % functions}"
-        watchdog._ledger.add(builders.sampled([(RAW, 1.0)], function, number=count))
+        watchdog._ledger.add(builders.sampled([(raw, 1.0)], function, number=count))
 
 
 class Quiet:
@@ -97,7 +100,9 @@ def tick_ns(reactor: Any) -> float:
 def main(what: str, number_: str) -> None:
     """Get there, measure, and say it."""
     number = int(number_)
-    reactor = install_reactor("epoll")
+    # Nothing of ours before the first look: `support` brings it in.
+    epollreactor.install()
+    reactor: Any = importlib.import_module("twisted.internet.reactor")
     bare = rss()
     from txwatchdog import Watchdog
     from txwatchdog.rings.stacks import read_stack
@@ -128,14 +133,14 @@ def main(what: str, number_: str) -> None:
         def finish() -> None:
             after = watchdog.status()
             wakes = after.wakes - before.wakes
-            emit(
-                "grown",
-                tick_ns=tick_ns(reactor),
-                wake_us=(after.cpu_seconds - before.cpu_seconds) / wakes * 1e6,
-                top_us=fastest(watchdog.top) * 1e6,
-                stack_us=stack[0] * 1e6,
-                rss={"bare": bare, "imported": imported, "started": started, "filled": filled},
-            )
+            told = {
+                "tick_ns": tick_ns(reactor),
+                "wake_us": (after.cpu_seconds - before.cpu_seconds) / wakes * 1e6,
+                "top_us": fastest(watchdog.top) * 1e6,
+                "stack_us": stack[0] * 1e6,
+                "rss": {"bare": bare, "imported": imported, "started": started, "filled": filled},
+            }
+            print(json.dumps(told), flush=True)
             reactor.stop()
 
         reactor.callLater(1.5, finish)

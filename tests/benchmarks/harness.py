@@ -120,10 +120,12 @@ class Bench:
     Attributes:
         quick: fewer repetitions.
         say: tells people how far it is.
+        minutes: how long to wait for false alarms.
     """
 
     quick: bool
     say: Callable[[str], None]
+    minutes: float = 5.0
 
     def times(self, full: int, quick: int) -> int:
         """How often to repeat something."""
@@ -147,7 +149,7 @@ def facts() -> dict[str, str]:
         "processor": _processor(),
         "kernel": f"{platform.system()} {platform.release().split('-')[0]}",
         "Python": platform.python_version(),
-        "Twisted": twisted.version.public(),
+        "Twisted": twisted.__version__,
         "load": " ".join(f"{each:.1f}" for each in os.getloadavg()),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
     }
@@ -209,7 +211,7 @@ def child(
     script: str, *arguments: object, python: str | Path = sys.executable, stderr: Any = None
 ) -> Iterator[Spoken]:
     """Run `script`, a file beside this one or `-c`, and end it afterwards."""
-    paths = (ROOT / "src", ROOT / "tests" / "integration", HERE)
+    paths = (ROOT / "src", ROOT / "tests" / "integration", ROOT / "tests")
     process = subprocess.Popen(
         [str(python), script if script == "-c" else str(HERE / script), *map(str, arguments)],
         stdin=subprocess.PIPE,

@@ -96,20 +96,33 @@ class Ours(Method):
 
 
 class OursWithMetrics(Ours):
-    """txwatchdog, its numbers scraped once a second from its own port."""
+    """txwatchdog, its metrics scraped ten times a second: 150 times as often as Prometheus does."""
+
+    EVERY_SECONDS = 0.1
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        from txwatchdog import metrics  # type: ignore[attr-defined,unused-ignore]
+        from txwatchdog.metrics import MetricsServer
 
-        self._serve = metrics.serve
-        self._server: Any = None
+        self._server = MetricsServer(self.watchdog, "tcp:0:interface=127.0.0.1")
+        self._scraper: subprocess.Popen[bytes] | None = None
 
     def on(self) -> None:
         super().on()
-        self._server = self._serve(self.watchdog, "tcp:0:interface=127.0.0.1")
+        self._server.start()
+        address: Any = self._server.address
+        url = f"http://127.0.0.1:{address.port}/metrics"
+        scrape = (
+            "import time, urllib.request\n"
+            "while True:\n"
+            f"    urllib.request.urlopen({url!r}).read(); time.sleep({self.EVERY_SECONDS})\n"
+        )
+        self._scraper = subprocess.Popen([sys.executable, "-c", scrape])
 
     def off(self) -> None:
+        if self._scraper is not None:
+            self._scraper.kill()
+            self._scraper.wait()
         self._server.stop()
         super().off()
 
@@ -139,7 +152,8 @@ class OursWithConsole(Ours):
         while self._manhole.address is None:
             time.sleep(0.01)
         command = ["ssh", "-tt", "-F", "/dev/null", "-i", str(self._key), "-p"]
-        command += [str(self._manhole.address.port), "-o", "StrictHostKeyChecking=no"]
+        address: Any = self._manhole.address
+        command += [str(address.port), "-o", "StrictHostKeyChecking=no"]
         command += ["-o", "UserKnownHostsFile=/dev/null", "127.0.0.1"]
         self._ssh = subprocess.Popen(
             command,
@@ -262,7 +276,8 @@ class Aiodebug(Method):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._slow: Any = importlib.import_module("aiodebug.log_slow_callbacks")
-        self._bare = asyncio.events.Handle._run  # type: ignore[attr-defined]
+        handle: Any = asyncio.events.Handle
+        self._bare = handle._run
 
     def _ended(self, name: str, seconds: float) -> None:
         self.report(Report(time.monotonic_ns(), name, (), seconds))
@@ -271,7 +286,8 @@ class Aiodebug(Method):
         self._slow.enable(self.threshold, self._ended)
 
     def off(self) -> None:
-        asyncio.events.Handle._run = self._bare  # type: ignore[attr-defined]
+        handle: Any = asyncio.events.Handle
+        handle._run = self._bare
 
 
 class Aiocop(Method):
@@ -286,12 +302,12 @@ class Aiocop(Method):
         if not event.exceeded_threshold:
             return
         at_ns = time.monotonic_ns()
-        traces = [each["trace"] for each in event.blocking_events]
-        traces += [each["stack"] for each in event.cpu_stack_samples]
-        trace = tuple(line for each in traces for line in str(each).split())
-        names = [str(each["entry_point"]) for each in event.blocking_events]
-        names += [str(each["entry_point"]) for each in event.cpu_stack_samples]
-        self.report(Report(at_ns, names[0] if names else None, trace, event.elapsed_ms / 1000))
+        # Where it was found most often; failing that the gravest call.
+        found = sorted(event.cpu_stack_samples, key=lambda each: -each["count"])
+        found += sorted(event.blocking_events, key=lambda each: -(each["severity"] or 0))
+        trace = tuple(word for each in found for word in str(each["trace"]).split())
+        name = str(found[0]["entry_point"]) if found else None
+        self.report(Report(at_ns, name, trace, event.elapsed_ms / 1000))
 
     def on(self) -> None:
         if not self._is_set_up:

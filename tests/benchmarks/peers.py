@@ -23,13 +23,13 @@ PEERS = {
 """Name -> what is installed."""
 
 
-class Missing(Exception):
+class Missing(Exception):  # noqa: N818 - not there, which is no mistake
     """A peer can't be installed here."""
 
 
 def _cache() -> Path:
     home = os.environ.get("XDG_CACHE_HOME") or tempfile.gettempdir()
-    version = f"{sys.version_info[0]}.{sys.version_info[1]}-{twisted.version.public()}"
+    version = f"{sys.version_info[0]}.{sys.version_info[1]}-{twisted.__version__}"
     return Path(home) / "txwatchdog-benchmarks" / version
 
 
@@ -48,8 +48,8 @@ def python_with(peer: str) -> Path:
     python = folder / "bin" / "python"
     stamp = folder / PEERS[peer]
     if not stamp.exists():
-        pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        wanted = [PEERS[peer], f"Twisted=={twisted.version.public()}"]
+        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        wanted = [PEERS[peer], f"Twisted=={twisted.__version__}"]
         try:
             subprocess.run(
                 [sys.executable, "-m", "venv", "--clear", folder], check=True, capture_output=True

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from txwatchdog.probe import Tick, watched
@@ -89,7 +90,9 @@ def instructions(name: str) -> float | None:
         return int(found[1])
 
     try:
-        return (count(60_000) - count(10_000)) / 50_000
+        with ThreadPoolExecutor(2) as pool:
+            many, few = pool.map(count, (60_000, 10_000))
+        return (many - few) / 50_000
     except (OSError, subprocess.CalledProcessError, AssertionError):
         return None
 

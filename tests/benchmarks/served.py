@@ -15,17 +15,18 @@ import sys
 import time
 from typing import Any
 
-from methods import METHODS
 from twisted.internet.protocol import Factory
 from twisted.internet.stdio import StandardIO
 from twisted.protocols.basic import LineReceiver
+
+from benchmarks.methods import METHODS
 
 
 class Echo(LineReceiver):
     """Sends each line back."""
 
     def lineReceived(self, line: bytes) -> None:
-        self.sendLine(line)
+        self.sendLine(line)  # type: ignore[no-untyped-call]
 
 
 def listen(server: str, reactor: Any) -> int:
@@ -100,7 +101,8 @@ def main(server: str, reactor_name: str, method: str, threshold: str) -> None:
     control = Control(reactor, chosen, listen(server, reactor))
     # Not the standard output: what is said goes there in one piece, and at once.
     silent = os.open(os.devnull, os.O_WRONLY)
-    reactor.callWhenRunning(lambda: StandardIO(control, stdout=silent, reactor=reactor))
+    stdio: Any = StandardIO
+    reactor.callWhenRunning(lambda: stdio(control, stdout=silent, reactor=reactor))
     reactor.run()
 
 

@@ -28,7 +28,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-sys.path.extend(str(Path(__file__).parents[up] / to) for up, to in ((1, "integration"), (1, "")))
+sys.path.extend(str(Path(__file__).parents[1] / each) for each in ("", "integration"))
 
 from attrs import define, field, frozen
 from manhole_support import ServiceProcess, Terminal
