@@ -171,6 +171,22 @@ def test_delayed_calls_soonest_first() -> None:
     assert listing.counts[0] == ("print (<built-in>:0)", 2)
 
 
+def test_a_timers_arguments_run_no_code() -> None:
+    """Whatever a timer of asyncio's is to hand over is not asked what it is."""
+    asked: list[str] = []
+
+    class Proxy:
+        def __getattribute__(self, name: str) -> object:
+            asked.append(name)
+            raise AttributeError(name)
+
+    timer = SimpleNamespace(_when=130.0, _callback=print, _args=(Proxy(),), _cancelled=False)
+    loop = SimpleNamespace(_scheduled=[timer], time=lambda: 100.0)
+    listing = find_delayed(FakeReactor(_asyncioEventloop=loop), 2)
+    assert [(row.seconds, row.function.function) for row in listing] == [(30, "print")]
+    assert asked == []
+
+
 def test_a_reactor_without_a_loop_has_no_tasks() -> None:
     """And the table says why it is empty."""
     assert "FakeReactor has no asyncio loop" in str(find_tasks(FakeReactor(), 5))
