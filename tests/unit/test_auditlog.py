@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -105,6 +106,9 @@ def test_a_foreign_event_is_a_line_all_the_same(value: object) -> None:
     hostile: Any = SimpleNamespace(__repr__=1)
     json.loads(line_of({"log_time": "never", "event": hostile}))
     json.loads(line_of({}))
+    bare = json.loads(line_of({"log_time": 0.0, "time": "2030-01-01", "pid": 1}))
+    assert list(bare) == ["time", "pid", "event"]
+    assert (bare["time"], bare["pid"]) == ("1970-01-01T00:00:00.000Z", os.getpid())
 
 
 @pytest.fixture
