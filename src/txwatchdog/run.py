@@ -186,7 +186,10 @@ class Run:
             return "report: none (--report FILE or TXWATCHDOG_REPORT=FILE writes one)"
         beside = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            beside.write_text(export("report"), encoding="utf-8")
+            text = export("report")
+            beside.unlink(missing_ok=True)
+            with beside.open("x", encoding="utf-8") as file:  # through nobody's symbolic link
+                file.write(text)
             beside.replace(path)
         except Exception as error:
             with contextlib.suppress(OSError):
