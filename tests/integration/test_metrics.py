@@ -15,9 +15,12 @@ from urllib.request import Request, urlopen
 
 import pytest
 from support import PATIENCE_SECONDS, REACTORS, Child, Message, patiently
+from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 
+from txwatchdog import Watchdog
 from txwatchdog.binding import bind
+from txwatchdog.metrics import MetricsServer
 from txwatchdog.scraping import Bounds, Scraped
 
 
@@ -191,6 +194,29 @@ def test_end_drops_those_who_are_there(door: Door) -> None:
         except ConnectionResetError:
             pass
     assert door.scraped.address is None
+
+
+class Unlucky(Scraped):
+    """One that gets no thread."""
+
+    def launch(self) -> None:
+        raise RuntimeError("can't start new thread")
+
+
+def test_nobody_waits_where_no_thread_is() -> None:
+    """Where no thread is to be had nothing listens any more; another start may have more luck."""
+    reactor: Any = MemoryReactorClock()  # type: ignore[no-untyped-call]
+    reactor.running = False
+    server = MetricsServer(Watchdog(reactor), "tcp:0")
+    unlucky = server._scraped = Unlucky(bind("tcp:0"), hello)
+    address: Any = unlucky.address
+    server._launch(unlucky)
+    assert server.address is None
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", address.port), timeout=PATIENCE_SECONDS)
+    server.start()
+    assert server.address is not None
+    server.stop()
 
 
 def test_unix_socket(tmp_path: Path) -> None:
