@@ -326,6 +326,10 @@ def test_what_a_stranger_chose_cannot_move_the_cursor() -> None:
     """Control characters in names and texts are shown as question marks."""
     rows = (Class("a\x1b[2Jb\x07", 1),)
     assert "a?[2Jb?" in str(Objects("objects", rows, 1, classes=1))
+    thread = Thread(
+        "serves a\x1b[2J", 1, 1, daemon=True, state="", function=None, cpu_seconds=0, frames=()
+    )
+    assert "\x1b" not in str(Threads("threads", (thread,), 1))
 
 
 def test_threads_show_the_pool_and_each_stack_once() -> None:
