@@ -205,7 +205,7 @@ class Unlucky(Scraped):
 
 def test_nobody_waits_where_no_thread_is() -> None:
     """Where no thread is to be had nothing listens any more; another start may have more luck."""
-    reactor: Any = MemoryReactorClock()  # type: ignore[no-untyped-call]
+    reactor: Any = MemoryReactorClock()
     reactor.running = False
     server = MetricsServer(Watchdog(reactor), "tcp:0")
     unlucky = server._scraped = Unlucky(bind("tcp:0"), hello)

@@ -36,7 +36,7 @@ def test_service(tmp_path: Path) -> None:
 
 def test_metrics_begin_once() -> None:
     """However often the service starts, its metrics count on, and nobody counts twice."""
-    reactor: Any = MemoryReactorClock()  # type: ignore[no-untyped-call]
+    reactor: Any = MemoryReactorClock()
     reactor.running = False
     service = WatchdogService(reactor, manhole=None, systemd=False, metrics="tcp:0")
     observers = []
