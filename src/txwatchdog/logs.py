@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+import contextlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from twisted.logger import Logger
 
-__all__ = ["log_failure"]
+if TYPE_CHECKING:
+    import asyncio
+
+__all__ = ["log_failure", "loop_reporter"]
 
 
 def log_failure(log: Logger, text: str, **fields: Any) -> None:
@@ -24,3 +29,25 @@ def log_failure(log: Logger, text: str, **fields: Any) -> None:
         log.failure(text, **fields)
     except BaseException:  # noqa: S110
         pass  # there is nowhere to tell it
+
+
+def loop_reporter(
+    log: Logger, where: str
+) -> Callable[[asyncio.AbstractEventLoop, dict[str, Any]], None]:
+    """What an asyncio loop is to call for what nobody else caught, instead of logging a traceback.
+
+    Args:
+        log: where to.
+        where: whose loop it is, in words.
+    """
+
+    def report(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        with contextlib.suppress(BaseException):  # a log observer's, which would end the thread
+            log.warn(  # noqa: G010 - twisted.logger has no other
+                "in {where}: {message}: {error!r}",
+                where=where,
+                message=context.get("message", ""),
+                error=context.get("exception"),
+            )
+
+    return report

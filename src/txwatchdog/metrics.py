@@ -148,7 +148,9 @@ class MetricsServer:
         """
         with self._switch:
             if self._scraped is not None:
-                return
+                if self._scraped.address is not None:
+                    return
+                self.stop()  # it has failed, which the log says
             scraped = self._scraped = Scraped(bind(self._endpoint), make_wsgi_app(self._registry))
             # Not before: a thread does not survive the fork of a service that daemonises.
             self._undo.append(self._thread.when_running(lambda: self._launch(scraped)))
@@ -170,6 +172,8 @@ class MetricsServer:
             try:
                 scraped.launch()
             except Exception as error:  # the process's limit of descriptors or threads
+                self._scraped = None
+                scraped.end(0)  # nobody would ever answer there
                 _log.error("metrics can't be served: {error!r}; the service goes on", error=error)
                 return
             trigger = self._reactor.addSystemEventTrigger("after", "shutdown", self.stop)

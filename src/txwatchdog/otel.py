@@ -18,6 +18,7 @@ from attrs import frozen
 from twisted.logger import Logger
 
 from txwatchdog.errors import ExtraMissingError
+from txwatchdog.logs import log_failure
 from txwatchdog.measures import BOUND_LABELS, MEASURES, OFFENDERS, Measure, Measured, Tally, clean
 from txwatchdog.records import Pause
 from txwatchdog.watchdog import Watchdog
@@ -180,8 +181,8 @@ class Telemetry:
         while (pause := waiting.get()) is not None:
             try:
                 self._make_span(pause)
-            except Exception:
-                _log.failure("a span could not be made of {pause}", pause=pause)
+            except BaseException:  # SystemExit, too: it would end the thread in silence
+                log_failure(_log, "a span could not be made of {pause}", pause=pause)
 
     def _make_span(self, pause: Pause) -> None:
         told = span_of(pause)

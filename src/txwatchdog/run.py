@@ -189,7 +189,11 @@ class Run:
             return "report: none (--report FILE or TXWATCHDOG_REPORT=FILE writes one)"
         beside = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            beside.write_text(export("report"), encoding="utf-8")
+            text = export("report")
+            beside.unlink(missing_ok=True)
+            # Through nobody's symbolic link; and for nobody else to change, whatever the umask.
+            with open(beside, "x", encoding="utf-8", opener=_for_the_owner) as file:
+                file.write(text)
             beside.replace(path)
         except Exception as error:
             with contextlib.suppress(OSError):
@@ -270,14 +274,24 @@ def _is_service(kind: type) -> bool:
     return issubclass(kind, Service)
 
 
+def _for_the_owner(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o644)
+
+
 def _warm_up(options: Options) -> None:
     """Import what will be wanted, so that the program's reactor is not held up by it.
 
-    None of it imports the reactor.
+    A program that becomes another user, or goes into a chroot, may not be able to at the end. None
+    of it imports the reactor.
     """
     import txwatchdog.service
 
+    if options.report is not None:
+        import txwatchdog.process
+        import txwatchdog.report
+
+        txwatchdog.report.warm_up()
     if options.manhole is not None:
         import txwatchdog.manhole.keyring
     if options.metrics is not None:
-        import txwatchdog.metrics  # noqa: F401
+        import txwatchdog.metrics

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from socket import socket
@@ -23,10 +24,15 @@ from twisted.internet.interfaces import IAddress
 from twisted.logger import Logger
 
 from txwatchdog.binding import address_of, close
+from txwatchdog.logs import log_failure, loop_reporter
+from txwatchdog.pauselog import RateLimit
 
 __all__ = ["Bounds", "Scraped", "WsgiApp"]
 
 WsgiApp: TypeAlias = "Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]"
+
+COMPLAINTS, COMPLAINT_SECONDS = 3, 60.0
+"""So many failures of the application are logged at once, and one more after so many seconds."""
 
 _log = Logger(namespace="txwatchdog.metrics")
 
@@ -60,6 +66,8 @@ class Scraped:
         self._listening = listening
         self._app = app
         self._bounds = bounds or Bounds()
+        # Whoever may connect can ask for what the application fails on, as often as they like.
+        self._complaints = RateLimit(COMPLAINTS, int(COMPLAINT_SECONDS * 1e9))
         self.address: IAddress | None = address_of(listening)
         self._loop: asyncio.SelectorEventLoop | None = None
         self._over = asyncio.Event()
@@ -70,7 +78,7 @@ class Scraped:
         # Made directly: never uvloop's, never what a policy of the service's would choose.
         loop = asyncio.SelectorEventLoop()
         loop.set_debug(False)
-        loop.set_exception_handler(_report)
+        loop.set_exception_handler(loop_reporter(_log, "the metrics' thread"))
         thread = threading.Thread(
             target=self._run, args=(loop,), name="txwatchdog-metrics", daemon=True
         )
@@ -105,7 +113,7 @@ class Scraped:
         try:
             loop.run_until_complete(self._serve(loop))
         except BaseException:
-            _log.failure("the metrics' thread has failed; the service goes on without it")
+            log_failure(_log, "the metrics' thread has failed; the service goes on without it")
         finally:
             self._close()
             loop.close()
@@ -113,17 +121,20 @@ class Scraped:
     async def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
         connections: dict[_Exchange, None] = {}  # oldest first
 
-        def connect() -> _Exchange:
-            if len(connections) >= self._bounds.connections:
-                next(iter(connections)).drop()
-            return _Exchange(self._app, self._bounds, connections)
-
-        server = await loop.create_server(connect, sock=self._listening)
+        server = await loop.create_server(
+            lambda: _Exchange(self._app, self._bounds, connections, self._complain),
+            sock=self._listening,
+        )
         await self._over.wait()
         server.close()
         for connection in list(connections):
             connection.drop()
         await asyncio.sleep(0)  # in which asyncio closes their sockets
+
+    def _complain(self) -> None:
+        """The application has failed; called where that is handled. Logs it, at a bounded rate."""
+        if self._complaints.allows(time.monotonic_ns()):
+            log_failure(_log, "the metrics could not be told")
 
     def _close(self) -> None:
         close(self._listening, self.address)
@@ -137,10 +148,18 @@ class _Exchange(asyncio.Protocol):
         app: what answers.
         bounds: how large and how long it may be.
         connections: those that are open; it enters itself, and leaves.
+        complain: called when the application has failed.
     """
 
-    def __init__(self, app: WsgiApp, bounds: Bounds, connections: dict[_Exchange, None]) -> None:
+    def __init__(
+        self,
+        app: WsgiApp,
+        bounds: Bounds,
+        connections: dict[_Exchange, None],
+        complain: Callable[[], None],
+    ) -> None:
         self._app = app
+        self._complain = complain
         self._bounds = bounds
         self._connections = connections
         self._received = bytearray()
@@ -150,6 +169,8 @@ class _Exchange(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """It begins."""
         self._transport = transport
+        if len(self._connections) >= self._bounds.connections:
+            next(iter(self._connections)).drop()
         self._connections[self] = None
         loop = asyncio.get_running_loop()
         self._deadline = loop.call_later(self._bounds.seconds, self.drop)
@@ -160,10 +181,10 @@ class _Exchange(asyncio.Protocol):
             return  # it has had its answer
         self._received += data
         head, end, _ = self._received.partition(b"\r\n\r\n")
-        if end:
-            self._answer(*_respond(self._app, bytes(head)))
-        elif len(self._received) > self._bounds.head:
+        if len(head) > self._bounds.head:
             self._answer(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, {}, b"")
+        elif end:
+            self._answer(*_respond(self._app, bytes(head), self._complain))
 
     def connection_lost(self, _problem: Exception | None) -> None:
         """It is over."""
@@ -185,7 +206,9 @@ class _Exchange(asyncio.Protocol):
         self._transport.close()  # once that is written
 
 
-def _respond(app: WsgiApp, head: bytes) -> tuple[str | HTTPStatus, Mapping[str, str], bytes]:
+def _respond(
+    app: WsgiApp, head: bytes, complain: Callable[[], None]
+) -> tuple[str | HTTPStatus, Mapping[str, str], bytes]:
     """The answer to a request: status, headers, body."""
     environ = _environ(head)
     if environ is None:
@@ -197,8 +220,8 @@ def _respond(app: WsgiApp, head: bytes) -> tuple[str | HTTPStatus, Mapping[str, 
         body = b"".join(app(environ, lambda status, headers, *_: told.extend((status, headers))))
         status, headers = told
         return status, dict(headers), body
-    except Exception:
-        _log.failure("the metrics could not be told")
+    except BaseException:  # a collector's or a log observer's SystemExit would end the thread
+        complain()
         body = b"the metrics could not be told: the service's log says why\n"
         return HTTPStatus.INTERNAL_SERVER_ERROR, {}, body
 
@@ -224,15 +247,6 @@ def _environ(head: bytes) -> dict[str, Any] | None:
             return None
         environ[f"HTTP_{name.strip().upper().replace('-', '_')}"] = value.strip()
     return environ
-
-
-def _report(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Called by the loop for what nobody else caught, instead of logging a traceback."""
-    _log.warn(
-        "in the metrics' thread: {message}: {error!r}",
-        message=context.get("message", ""),
-        error=context.get("exception"),
-    )
 
 
 _launched: WeakSet[Scraped] = WeakSet()

@@ -17,6 +17,7 @@ from txwatchdog.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from txwatchdog.manhole import Limits, Manhole
+    from txwatchdog.metrics import MetricsServer
 
 __all__ = ["Part", "WatchdogService"]
 
@@ -203,9 +204,15 @@ class WatchdogService(Service):
 
 
 def _serving(endpoint: str) -> MakePart:
-    def metrics(watchdog: Watchdog) -> Part:
-        from txwatchdog.metrics import MetricsServer  # which brings prometheus-client
+    # One for all starts: it counts from its making on, and its counters must not begin anew.
+    server: MetricsServer | None = None
 
-        return MetricsServer(watchdog, endpoint)
+    def metrics(watchdog: Watchdog) -> Part:
+        nonlocal server
+        if server is None:
+            from txwatchdog.metrics import MetricsServer  # which brings prometheus-client
+
+            server = MetricsServer(watchdog, endpoint)
+        return server
 
     return metrics

@@ -169,6 +169,9 @@ class Notifier:
         self._watchdog = watchdog
         self._reactor = watchdog.reactor
         self._environ = environ
+        # Guards starting and stopping. Not held while the thread is waited for.
+        self._switch = threading.RLock()
+        self._is_wanted = False
         self._thread: threading.Thread | None = None
         self._withdraw: list[Callable[[], None]] = []
         # Written by whoever starts or stops, and the reactor's thread; read by ours.
@@ -183,19 +186,23 @@ class Notifier:
     def start(self) -> None:
         """Begin as soon as the reactor runs."""
         self.stop()
-        self._is_stopping = self._is_ending = False
-        # Now: services around this one, which stop it, ask to be called after that.
-        self._at_shutdown("before", self._shuts_down)
-        self._withdraw.append(ReactorThread(self._reactor).when_running(self._begin))
+        with self._switch:
+            self._is_wanted = True
+            self._is_stopping = self._is_ending = False
+            # Now: services around this one, which stop it, ask to be called after that.
+            self._at_shutdown("before", self._shuts_down)
+            self._withdraw.append(ReactorThread(self._reactor).when_running(self._begin))
 
     def stop(self) -> None:
         """Say no more. A systemd that wants word from the service takes it for hung then.
 
         When the reactor shuts down, that is what it has been told.
         """
-        while self._withdraw:
-            self._withdraw.pop()()
-        thread, self._thread = self._thread, None
+        with self._switch:
+            self._is_wanted = False
+            while self._withdraw:
+                self._withdraw.pop()()
+            thread, self._thread = self._thread, None
         if thread is not None:
             self._is_ending = True
             self._wake()
@@ -211,11 +218,22 @@ class Notifier:
             return
         if wishes is None:
             return
-        self._at_shutdown("after", self.stop)
-        self._thread = threading.Thread(
-            target=self._run, args=(wishes,), name="txwatchdog-systemd", daemon=True
-        )
-        self._thread.start()
+        with self._switch:
+            if not self._is_wanted:
+                return  # it was on its way here as we were stopped
+            thread = threading.Thread(
+                target=self._run, args=(wishes,), name="txwatchdog-systemd", daemon=True
+            )
+            try:
+                thread.start()
+            except (RuntimeError, MemoryError) as problem:  # the process's limit of threads
+                _log.error(
+                    "systemd is told nothing, for want of a thread: {problem}; raise TasksMax=",
+                    problem=str(problem),
+                )
+                return
+            self._thread = thread
+            self._at_shutdown("after", self.stop)
 
     def _at_shutdown(self, phase: str, call: Callable[[], None]) -> None:
         trigger = self._reactor.addSystemEventTrigger(phase, "shutdown", call)
@@ -246,26 +264,25 @@ class Notifier:
         turn = min(STATUS_SECONDS, (wishes.watchdog_seconds or math.inf) / 2)
         self._status = ""
         said_stopping = False
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as to_systemd:
-            to_systemd.setblocking(False)
-            while True:
-                is_ending = self._is_ending  # before anything else: what was true then is told
-                now = time.monotonic()
-                look = pulse.look(now, answered=self._has_answered)
-                last = ("STOPPING=1",) if self._is_stopping and not said_stopping else ()
-                lines = look.lines + last + self._news()
-                if lines and not self._send(to_systemd, wishes.address, lines):
-                    pulse.failed(look.lines, now)
-                    self._status = ""
-                elif last:
-                    said_stopping = True
-                if is_ending:
-                    return
-                if look.ask:
-                    self._has_answered = False
+        while True:
+            is_ending = self._is_ending  # before anything else: what was true then is told
+            now = time.monotonic()
+            look = pulse.look(now, answered=self._has_answered)
+            last = ("STOPPING=1",) if self._is_stopping and not said_stopping else ()
+            lines = look.lines + last + self._news()
+            if lines and not self._send(wishes.address, lines):
+                pulse.failed(look.lines, now)
+                self._status = ""
+            elif last:
+                said_stopping = True
+            if is_ending:
+                return
+            if look.ask:
+                self._has_answered = False
+                with suppress(RuntimeError):  # the loop of an asyncio reactor is closed
                     self._reactor.callFromThread(self._answer)
-                wait = min(look.wake_at - time.monotonic(), turn)
-                self._token.acquire(timeout=max(wait, 0.0))
+            wait = min(look.wake_at - time.monotonic(), turn)
+            self._token.acquire(timeout=max(wait, 0.0))
 
     def _news(self) -> tuple[str, ...]:
         try:
@@ -277,16 +294,21 @@ class Notifier:
         self._status = status
         return (f"STATUS={status}",)
 
-    def _send(self, to_systemd: socket.socket, address: str, lines: tuple[str, ...]) -> bool:
+    def _send(self, address: str, lines: tuple[str, ...]) -> bool:
         try:
-            to_systemd.sendto("\n".join(lines).encode("utf-8", "replace"), address)
+            # Made for each word: one that was to be had for none, for want of descriptors, is for
+            # the next. Else that want would end the service.
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as to_systemd:
+                to_systemd.setblocking(False)
+                to_systemd.sendto("\n".join(lines).encode("utf-8", "replace"), address)
         except (OSError, ValueError) as problem:
             if not self._failed:
                 self._failed = True
-                _log.error(
-                    "systemd can't be told how the reactor does, by {address}: {problem}",
-                    address=address.replace("\0", "@"),
-                    problem=str(problem),
-                )
+                with suppress(BaseException):  # a log observer's, which would end the thread
+                    _log.error(
+                        "systemd can't be told how the reactor does, by {address}: {problem}",
+                        address=address.replace("\0", "@"),
+                        problem=str(problem),
+                    )
             return False
         return True

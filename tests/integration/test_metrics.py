@@ -15,8 +15,12 @@ from urllib.request import Request, urlopen
 
 import pytest
 from support import PATIENCE_SECONDS, REACTORS, Child, Message, patiently
+from twisted.internet.testing import MemoryReactorClock
+from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 
+from txwatchdog import Watchdog
 from txwatchdog.binding import bind
+from txwatchdog.metrics import MetricsServer
 from txwatchdog.scraping import Bounds, Scraped
 
 
@@ -108,6 +112,8 @@ def hello(environ: dict[str, Any], start_response: Any) -> list[bytes]:
     """What is served: a large page, or an error."""
     if environ["PATH_INFO"] == "/fails":
         raise RuntimeError("on purpose")
+    if environ["PATH_INFO"] == "/leaves":
+        raise SystemExit("on purpose")
     start_response("200 OK", [("Content-Type", "text/plain"), ("", "")])
     return [environ["PATH_INFO"].encode(), b" " * 10**6]
 
@@ -131,6 +137,11 @@ def door() -> Iterator[Door]:
         ((b"GET http://[ HTTP/1.1\r\n\r\n",), b"400 Bad Request"),
         ((b"GET / HTTP/1.1\r\nno field\r\n\r\n",), b"400 Bad Request"),
         ((b"GET / HTTP/1.1\r\nA: " + b"x" * 2000,), b"431 Request Header Fields Too Large"),
+        (
+            (b"GET / HTTP/1.1\r\nA: " + b"x" * 2000 + b"\r\n\r\n",),
+            b"431 Request Header Fields Too Large",
+        ),
+        ((b"GET /leaves HTTP/1.1\r\n\r\n",), b"500 Internal Server Error"),
     ],
 )
 def test_whatever_is_sent_has_an_answer(door: Door, sent: tuple[bytes, ...], status: bytes) -> None:
@@ -141,6 +152,19 @@ def test_whatever_is_sent_has_an_answer(door: Door, sent: tuple[bytes, ...], sta
     assert f"Content-Length: {len(body)}".encode() in head
     if status.startswith(b"200"):
         assert len(body) > 10**6
+
+
+def test_failures_are_logged_at_a_bounded_rate(door: Door) -> None:
+    """Whoever asks again and again for what fails is answered, and does not fill the log."""
+    logged: list[LogEvent] = []
+    observer: ILogObserver = logged.append  # type: ignore[assignment]
+    globalLogPublisher.addObserver(observer)
+    try:
+        for _ in range(10):
+            assert door.ask(b"GET /fails HTTP/1.1\r\n\r\n").startswith(b"HTTP/1.1 500")
+    finally:
+        globalLogPublisher.removeObserver(observer)
+    assert [event["log_format"] for event in logged] == ["the metrics could not be told"] * 3
 
 
 def test_those_who_linger_are_dropped(door: Door) -> None:
@@ -170,6 +194,29 @@ def test_end_drops_those_who_are_there(door: Door) -> None:
         except ConnectionResetError:
             pass
     assert door.scraped.address is None
+
+
+class Unlucky(Scraped):
+    """One that gets no thread."""
+
+    def launch(self) -> None:
+        raise RuntimeError("can't start new thread")
+
+
+def test_nobody_waits_where_no_thread_is() -> None:
+    """Where no thread is to be had nothing listens any more; another start may have more luck."""
+    reactor: Any = MemoryReactorClock()
+    reactor.running = False
+    server = MetricsServer(Watchdog(reactor), "tcp:0")
+    unlucky = server._scraped = Unlucky(bind("tcp:0"), hello)
+    address: Any = unlucky.address
+    server._launch(unlucky)
+    assert server.address is None
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", address.port), timeout=PATIENCE_SECONDS)
+    server.start()
+    assert server.address is not None
+    server.stop()
 
 
 def test_unix_socket(tmp_path: Path) -> None:

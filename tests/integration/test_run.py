@@ -72,6 +72,8 @@ def ended(where: Path) -> Iterator[dict[str, Future[Ended]]]:
             runs[f"{name} run"] = pool.submit(_run, [*RUN, "--", *words], where)
         quiet = {"TXWATCHDOG_QUIET": "1", "TXWATCHDOG_REPORT": "report.html"}
         runs["quiet"] = pool.submit(_run, [*RUN, "--", SUBJECT, "default", "end"], where, **quiet)
+        walled = (*RUN, "--report", "walled.html", "--", SUBJECT, "default", "wall in")
+        runs["walled"] = pool.submit(_run, walled, where)
         with_manhole = (*RUN[:-1], "--keys", "none", "--", SUBJECT, "default", "end")
         runs["no keys"] = pool.submit(_run, with_manhole, where)
         no_report = {"TXWATCHDOG_REPORT": "/proc/r.html"}
@@ -146,6 +148,16 @@ def test_quiet_with_a_report(ended: dict[str, Future[Ended]], where: Path) -> No
     assert (run.returncode, run.stderr) == (0, "")
     assert "</html>" in (where / "report.html").read_text()
     assert not [path for path in where.iterdir() if path.name.startswith(".report")]
+
+
+def test_report_of_a_program_that_walls_itself_in(
+    ended: dict[str, Future[Ended]], where: Path
+) -> None:
+    """What the report takes is there from the beginning, and nobody else may change it."""
+    run = outcome(ended["walled"])
+    assert _ours(run)[-1] == f"report: {where / 'walled.html'}"
+    assert "</html>" in (where / "walled.html").read_text()
+    assert (where / "walled.html").stat().st_mode & 0o777 == 0o644
 
 
 def test_what_fails_of_ours(ended: dict[str, Future[Ended]]) -> None:

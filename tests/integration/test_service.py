@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from manhole_support import make_key, make_keys
 from support import Child
+from twisted.internet.testing import MemoryReactorClock
 
 from txwatchdog.service import WatchdogService
 
@@ -30,6 +32,20 @@ def test_service(tmp_path: Path) -> None:
         taken = child.expect("taken")
         assert "already in use" in taken["problems"][0]
         assert taken["running"]
+
+
+def test_metrics_begin_once() -> None:
+    """However often the service starts, its metrics count on, and nobody counts twice."""
+    reactor: Any = MemoryReactorClock()
+    reactor.running = False
+    service = WatchdogService(reactor, manhole=None, systemd=False, metrics="tcp:0")
+    observers = []
+    for _ in range(3):
+        service.startService()
+        assert service.problems == []
+        observers.append(len(service.watchdog._observers))
+        service.stopService()
+    assert observers == [1, 1, 1]
 
 
 def test_bad_argument() -> None:

@@ -171,6 +171,22 @@ def test_delayed_calls_soonest_first() -> None:
     assert listing.counts[0] == ("print (<built-in>:0)", 2)
 
 
+def test_a_timers_arguments_run_no_code() -> None:
+    """Whatever a timer of asyncio's is to hand over is not asked what it is."""
+    asked: list[str] = []
+
+    class Proxy:
+        def __getattribute__(self, name: str) -> object:
+            asked.append(name)
+            raise AttributeError(name)
+
+    timer = SimpleNamespace(_when=130.0, _callback=print, _args=(Proxy(),), _cancelled=False)
+    loop = SimpleNamespace(_scheduled=[timer], time=lambda: 100.0)
+    listing = find_delayed(FakeReactor(_asyncioEventloop=loop), 2)
+    assert [(row.seconds, row.function.function) for row in listing] == [(30, "print")]
+    assert asked == []
+
+
 def test_a_reactor_without_a_loop_has_no_tasks() -> None:
     """And the table says why it is empty."""
     assert "FakeReactor has no asyncio loop" in str(find_tasks(FakeReactor(), 5))
@@ -310,6 +326,10 @@ def test_what_a_stranger_chose_cannot_move_the_cursor() -> None:
     """Control characters in names and texts are shown as question marks."""
     rows = (Class("a\x1b[2Jb\x07", 1),)
     assert "a?[2Jb?" in str(Objects("objects", rows, 1, classes=1))
+    thread = Thread(
+        "serves a\x1b[2J", 1, 1, daemon=True, state="", function=None, cpu_seconds=0, frames=()
+    )
+    assert "\x1b" not in str(Threads("threads", (thread,), 1))
 
 
 def test_threads_show_the_pool_and_each_stack_once() -> None:

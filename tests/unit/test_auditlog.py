@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import (
     ILogObserver,
@@ -23,6 +25,9 @@ from zope.interface import implementer
 
 from txwatchdog.auditlog import KEPT, NAMESPACE, asked_by, tell
 from txwatchdog.manhole.auditfile import line_of
+from txwatchdog.manhole.roles import Operator
+from txwatchdog.manhole.strangers import Strangers
+from txwatchdog.manhole.trail import Trail
 from txwatchdog.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -105,6 +110,9 @@ def test_a_foreign_event_is_a_line_all_the_same(value: object) -> None:
     hostile: Any = SimpleNamespace(__repr__=1)
     json.loads(line_of({"log_time": "never", "event": hostile}))
     json.loads(line_of({}))
+    bare = json.loads(line_of({"log_time": 0.0, "time": "2030-01-01", "pid": 1}))
+    assert list(bare) == ["time", "pid", "event"]
+    assert (bare["time"], bare["pid"]) == ("1970-01-01T00:00:00.000Z", os.getpid())
 
 
 @pytest.fixture
@@ -120,6 +128,19 @@ def audit_events() -> Iterator[list[dict[str, Any]]]:
     globalLogPublisher.addObserver(observe)
     yield events
     globalLogPublisher.removeObserver(observe)
+
+
+def test_refusals_are_told_at_a_bounded_rate(audit_events: list[dict[str, Any]]) -> None:
+    """Who asks again and again for what is refused is counted, and fills no log."""
+    clock: Any = Clock()
+    trail = Trail(1, "10.0.0.1", Strangers(clock), lambda: b"SSH-2.0-x")
+    trail.logged_in(Operator("ann@laptop", "SHA256:x", "view", "ann", "10.0.0.1"))
+    for _ in range(100):
+        trail.request_refused(b"subsystem sftp")
+    trail.closed()
+    told = [event["outcome"] for event in audit_events if event["event"] == "request"]
+    assert told == ["refused"] * 20
+    assert (audit_events[-1]["outcome"], audit_events[-1]["refused"]) == ("closed", 80)
 
 
 def test_code_outside_is_named_by_its_thread(audit_events: list[dict[str, Any]]) -> None:

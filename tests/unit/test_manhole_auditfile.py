@@ -293,3 +293,23 @@ def test_whoever_waits_is_told_when_all_is_written(trail: Trail) -> None:
     trail.file.settle(lambda: settled.append("anyway"))
     trail.file._turn()
     assert settled == ["verb 1", "anyway"]
+
+
+def test_an_observer_that_exits_does_not_end_the_trail(trail: Trail) -> None:
+    """What a log observer raises when it is told of trouble keeps the rest from nothing."""
+    said: list[str] = []
+
+    def observe(event: Any) -> None:
+        said.append(formatEvent(event))
+        if len(said) == 1:
+            raise SystemExit
+
+    log = Logger(namespace="test", observer=cast("ILogObserver", observe))
+    trail.file = AuditFile(trail.path, trail.publisher, log)
+    trail.file.open()
+    trail.path.unlink()
+    trail.path.mkdir()
+    trail.tell(1)
+    trail.file.close()
+    assert "can't be written" in said[0]
+    assert "1 events are lost" in said[-1]

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import resource
+import socket
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -172,3 +175,31 @@ def test_nothing_happens_without_a_socket(environ: dict[str, str]) -> None:
     assert [event.get("problem", "")[:33] for event in events] == [
         "NOTIFY_SOCKET must be a path or @" for _ in environ
     ]
+
+
+def test_a_stop_that_overtakes_the_beginning(tmp_path: Path) -> None:
+    """A beginning that was on its way to the reactor's thread as we were stopped begins nothing."""
+    reactor = _Reactor()
+    reactor.running = False
+    notifier = Notifier(Watchdog(reactor), {"NOTIFY_SOCKET": str(tmp_path / "notify")})
+    notifier.start()
+    notifier.stop()
+    before = set(threading.enumerate())
+    notifier._begin()
+    assert set(threading.enumerate()) == before
+
+
+def test_a_want_of_descriptors_passes(tmp_path: Path) -> None:
+    """A word that there is no descriptor for fails, and the next one does not."""
+    address = str(tmp_path / "notify")
+    notifier = Notifier(Watchdog(_Reactor()), {})
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(address)
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+        try:
+            assert not notifier._send(address, ("WATCHDOG=1",))
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        assert notifier._send(address, ("WATCHDOG=1",))
+        assert systemd.recv(100) == b"WATCHDOG=1"

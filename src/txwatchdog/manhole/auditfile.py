@@ -25,6 +25,7 @@ from zope.interface import implementer
 
 from txwatchdog.auditlog import NAMESPACE
 from txwatchdog.errors import AuditError
+from txwatchdog.logs import log_failure
 from txwatchdog.manhole.modes import UnfitError, open_private
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ WAITING = 1000  # events that may wait for the file
 PATIENCE = 0.5  # seconds to wait for a disk that does not answer
 RETRY = 5.0  # seconds between two tries to write to a file that could not be written
 
+_OURS = ("summary", "time", "pid")
 _log = Logger(namespace="txwatchdog.manhole")
 
 
@@ -54,7 +56,8 @@ def line_of(event: LogEvent) -> bytes:
         fields = {
             name: value
             for name, value in event.items()
-            if not name.startswith("log_") and name != "summary"
+            # The time and the process are ours to say.
+            if not name.startswith("log_") and name not in _OURS
         }
     except Exception:
         at, fields = None, {"event": "audit", "outcome": "not understood"}
@@ -67,7 +70,7 @@ def _line(fields: dict[str, Any], at: float | None = None) -> bytes:
         if at is not None:
             moment = datetime.fromtimestamp(at, timezone.utc)
         # A float's infinity is no JSON, and a repr may raise.
-        text = json.dumps(fields, allow_nan=False, default=ascii)[1:]
+        text = json.dumps({"event": "audit", **fields}, allow_nan=False, default=ascii)[1:]
     except Exception:
         text = '"event": "audit", "outcome": "not understood"}'
     time = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -292,7 +295,10 @@ class AuditFile:
     def _write_all(self) -> None:
         """The thread's body."""
         while not self._is_closing:
-            self._turn()
+            try:
+                self._turn()
+            except BaseException:  # a log observer's, which would end the thread in silence
+                log_failure(self._log, "the audit trail's thread stumbled, and goes on")
         if self._waiting:
             self._log.error(
                 "the audit trail's file {path} could not be written to: {lost} events are lost",

@@ -362,8 +362,7 @@ class Runner:
 
     async def _elsewhere(self, work: Callable[[], T], why_long: str) -> asyncio.Future[T] | None:
         """Have something done in a thread of its own; None if the operator did not want to wait."""
-        context = contextvars.copy_context()  # which says who asks
-        done = in_worker(lambda: context.run(work))
+        done = in_worker(work)
         interrupted = asyncio.ensure_future(self._interrupted.wait())
         try:
             either: set[asyncio.Future[Any]] = {done, interrupted}

@@ -21,7 +21,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger, globalLogPublisher
 
 from txwatchdog.binding import address_of, bind, close
-from txwatchdog.logs import log_failure
+from txwatchdog.logs import log_failure, loop_reporter
 from txwatchdog.manhole.around.failures import Failures
 from txwatchdog.manhole.around.looks import Around
 from txwatchdog.manhole.auditfile import AuditFile
@@ -294,7 +294,7 @@ class _Server:
             # Made directly: never uvloop's, never what a policy of the service's would choose.
             loop = asyncio.SelectorEventLoop()
             loop.set_debug(False)
-            loop.set_exception_handler(_report)
+            loop.set_exception_handler(loop_reporter(_log, "the manhole"))
             thread = threading.Thread(
                 target=self._run, args=(loop,), name="txwatchdog-manhole", daemon=True
             )
@@ -449,16 +449,6 @@ class _Server:
         if others:
             await asyncio.wait(others, timeout=_FAREWELL)
         strangers.flush()
-
-
-def _report(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Called by the loop for what nobody else caught, instead of logging a traceback."""
-    with contextlib.suppress(BaseException):  # a log observer's, which would end the thread
-        _log.warn(
-            "in the manhole: {message}: {error!r}",
-            message=context.get("message", ""),
-            error=context.get("exception"),
-        )
 
 
 def _nothing() -> None:

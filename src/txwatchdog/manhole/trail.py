@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from txwatchdog.auditlog import asker, tell
+from txwatchdog.pauselog import RateLimit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
     from txwatchdog.manhole.strangers import Strangers
 
 __all__ = ["LOCAL", "Trail", "recorded", "text_of"]
+
+# Of what one connection is refused so many may be told at once, and one more after so many seconds:
+# a key that may do nothing else could fill the log with it.
+_BURST = 20
+_REFILL = 15.0
 
 LOCAL = "a local socket"
 """The address of who has none."""
@@ -45,6 +51,8 @@ class Trail:
         self._is_known = False
         self._sessions = 0
         self._why_closed = ""
+        self._refusals = RateLimit(_BURST, int(_REFILL * 1e9))
+        self._left_out = 0
         self.fields: dict[str, object] = {"connection": number, "address": address or LOCAL}
         """Of whose it is: what is told of them has these."""
         self._tell("connection", "accepted")
@@ -78,8 +86,11 @@ class Trail:
         self._tell("login", "accepted", client=text_of(self._client()))
 
     def request_refused(self, what: bytes, reason: str | None = None) -> None:
-        """Something is not done here, or not for this key."""
-        self._tell("request", "refused", what=text_of(what), reason=reason)
+        """Something is not done here, or not for this key. Told at a bounded rate, else counted."""
+        if self._refusals.allows(time.monotonic_ns()):
+            self._tell("request", "refused", what=text_of(what), reason=reason)
+        else:
+            self._left_out += 1
 
     def session(self) -> dict[str, object]:
         """The fields of one more session."""
@@ -94,6 +105,7 @@ class Trail:
                 "closed",
                 reason=self._why_closed or None,
                 seconds=time.monotonic() - self._began,
+                refused=self._left_out or None,
             )
 
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
+from functools import cache
 from hashlib import sha256
 from importlib import resources
 
 from txwatchdog.exports import Recording
 from txwatchdog.report.data import report_data
 
-__all__ = ["report"]
+__all__ = ["report", "warm_up"]
 
 SCRIPTS = ("base.js", "flame.js", "timeline.js", "panels.js", "main.js")
 """The script's parts, in the order in which they need one another."""
@@ -35,6 +36,13 @@ def report(recording: Recording) -> str:
     return page
 
 
+def warm_up() -> None:
+    """Read the page's parts now: later another user, or a chroot, may be in the way."""
+    for name in ("page.html", "page.css", *SCRIPTS):
+        _part(name)
+
+
+@cache
 def _part(name: str) -> str:
     return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
 

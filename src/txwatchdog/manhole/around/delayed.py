@@ -7,7 +7,7 @@ import heapq
 from collections import Counter
 from datetime import datetime, timedelta, timezone
 from itertools import islice
-from types import MethodType
+from types import BuiltinMethodType, MethodType
 from typing import Any
 
 from twisted.internet.task import LoopingCall
@@ -106,12 +106,15 @@ def _asleep(timer: Any) -> Function | None:
     """The function of the task that a timer of ``asyncio.sleep`` wakes."""
     arguments = statics.attribute(timer, "_args")
     future = arguments[0] if type(arguments) is tuple and arguments else None
-    if not isinstance(future, asyncio.Future):
+    # By their exact types: anything may be a timer's argument, and have its own idea of its class.
+    if type(future) is not asyncio.Future:
         return None
     for callback, *_ in getattr(future, "_callbacks", None) or ():
-        task = getattr(callback, "__self__", None)
-        if isinstance(task, asyncio.Task):
-            code = coroutine_code(task.get_coro())
+        if type(callback) not in (BuiltinMethodType, MethodType):
+            continue
+        task = callback.__self__
+        if statics.is_a(task, asyncio.Task):
+            code = coroutine_code(asyncio.Task.get_coro(task))
             return None if code is None else function_of_code(code)
     return None
 

@@ -28,6 +28,8 @@ _BLOCKS_A_SECOND = 80_000_000
 _PART = 2000  # objects looked at in one go, which takes half a millisecond
 _SHARE = 20  # a look at the heap is followed by this many times its own length without one
 
+_PATIENCE = 5.0  # seconds to wait for others who look; each waits in a thread, given up or not
+
 _looking = threading.Lock()
 """One look at a time. Only who looks at the heap takes it; the reactor's thread never waits."""
 
@@ -52,7 +54,7 @@ def _parts(reactor: Any, *, whole: bool) -> Iterator[AbstractContextManager[list
             "--all, or whole=True, does so"
         )
     pace = Pace.here()
-    if not _looking.acquire(blocking=pace.rests):
+    if not _looking.acquire(timeout=_PATIENCE if pace.rests else 0):
         raise NotLookedAt("not looked at: someone else looks at this moment; ask again")
     try:
         with borrowed(reactor, _all_objects(pace)) as found:

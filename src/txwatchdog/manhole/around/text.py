@@ -89,7 +89,9 @@ def stacks_text(threads: Sequence[Thread]) -> str:
     for thread in threads:
         if thread.state != "txwatchdog":
             alike.setdefault(thread.frames, []).append(thread.name)
-    return "\n".join(f"{_names(names)}:\n{_stack(frames)}" for frames, names in alike.items())
+    return _printable(
+        "\n".join(f"{_names(names)}:\n{_stack(frames)}" for frames, names in alike.items())
+    )
 
 
 def _names(names: list[str]) -> str:

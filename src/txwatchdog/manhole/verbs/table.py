@@ -5,7 +5,6 @@ Importing this makes all verbs known.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import attrs
@@ -28,6 +27,7 @@ from txwatchdog.manhole.verbs.declare import (
     words_for,
 )
 from txwatchdog.manhole.verbs.lines import NAMES
+from txwatchdog.parameters import seconds_above_zero
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -141,16 +141,8 @@ def _report(call: Call) -> str:
     return str(call.watchdog.export("report")).removesuffix("\n")
 
 
-def _seconds(_context: click.Context, _param: click.Parameter, value: str | None) -> float | None:
-    if value is None:
-        return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        seconds = math.nan
-    if not (math.isfinite(seconds) and seconds > 0):
-        raise click.BadParameter(f"{value!r} is no threshold: give seconds above 0, such as 0.5.")
-    return seconds
+def _seconds(context: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    return None if value is None else seconds_above_zero(context, param, value)
 
 
 @verb(
