@@ -16,6 +16,7 @@ from attrs import frozen
 
 from txwatchdog.activity import Activity
 from txwatchdog.causes import CAUSES, UNBLAMED
+from txwatchdog.checks import checked_count
 from txwatchdog.ledger import NOT_SEEN, OTHER
 from txwatchdog.records import Function, Pause, Stack, Status
 
@@ -117,10 +118,8 @@ class Tally:
     """
 
     def __init__(self, watchdog: Watched, offenders: int = OFFENDERS) -> None:
-        if offenders < 0:
-            raise ValueError(f"offenders must be a whole number from 0, not {offenders!r}")
         self._watchdog = watchdog
-        self._limit = offenders
+        self._limit = checked_count("offenders", offenders)
         # Pauses and their ns. Written by the one thread that records pauses, each value replaced
         # whole; readers copy a table in one step. No lock: with the original method that thread is
         # the reactor's. Only `setdefault` with nothing in it is a reader's, too.

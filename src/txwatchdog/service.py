@@ -181,8 +181,8 @@ class WatchdogService(Service):
 
     def _add(self, make: MakePart) -> None:
         part = make(self.watchdog)
+        self._parts.append(part)  # also if it can't be started: it may have got half-way
         part.start()
-        self._parts.append(part)
 
     def _try(self, what: str, start: Callable[[], object]) -> None:
         try:

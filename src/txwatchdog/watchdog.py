@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import numbers
 import os
 import sys
 import threading
@@ -23,6 +21,7 @@ from txwatchdog.annotating import Notes
 from txwatchdog.auditlog import asker, tell
 from txwatchdog.blame import Blame, blame, blame_samples, is_operators
 from txwatchdog.causes import UNBLAMED, Verdict
+from txwatchdog.checks import check_number, checked_count, checked_seconds, nanoseconds
 from txwatchdog.detector import Detector
 from txwatchdog.errors import Interrupted
 from txwatchdog.interrupting import Breaker, Request, asking, objection
@@ -101,10 +100,10 @@ class Watchdog:
     ) -> None:
         self.reactor = cast(WatchedReactor, reactor)
         self._rings = _checked_rings(rings, clock)
-        self._interval = _checked_seconds("interval", interval)
+        self._interval = checked_seconds("interval", interval)
         self._clock = clock
-        self._threshold = _checked_seconds("threshold", threshold)
-        self._tick = Tick(_nanoseconds(self._threshold), self._over)
+        self._threshold = checked_seconds("threshold", threshold)
+        self._tick = Tick(nanoseconds(self._threshold), self._over)
         self._detector = Detector(self._tick.limit_ns)
         self._notes = Notes()
         self._ledger = Ledger()
@@ -317,7 +316,7 @@ class Watchdog:
         Raises:
             ValueError: `number` is not a number.
         """
-        _check_number(number)
+        check_number(number)
         done = self._interrupt(number, confirm=confirm)
         if confirm or number is not None:
             _tell("interrupt", done.outcome, number=done.number)
@@ -380,8 +379,8 @@ class Watchdog:
 
     @threshold.setter
     def threshold(self, seconds: float) -> None:
-        before, self._threshold = self._threshold, _checked_seconds("threshold", seconds)
-        self._tick.limit_ns = self._detector.threshold_ns = _nanoseconds(self._threshold)
+        before, self._threshold = self._threshold, checked_seconds("threshold", seconds)
+        self._tick.limit_ns = self._detector.threshold_ns = nanoseconds(self._threshold)
         if (watch := self._watch) is not None:
             watch.wake()
         if self._threshold != before:
@@ -488,7 +487,7 @@ class Watchdog:
         Raises:
             ValueError: `n` is not a number of rows, or `by` not an order.
         """
-        _check_count(n)
+        checked_count("n", n)
         if by not in ORDERS:
             raise ValueError(f"by must be one of {', '.join(ORDERS)}, not {by!r}")
         totals = self._ledger.totals()
@@ -503,7 +502,7 @@ class Watchdog:
         Raises:
             ValueError: `n` is not a number of pauses.
         """
-        _check_count(n)
+        checked_count("n", n)
         return self._ledger.recent(n)
 
     def tracebacks(self, n: int = 5) -> Tracebacks:
@@ -708,17 +707,6 @@ def _checked_rings(rings: Sequence[str], clock: str) -> tuple[str, ...]:
     return chosen
 
 
-def _checked_seconds(name: str, seconds: object) -> float:
-    if isinstance(seconds, numbers.Real) and not isinstance(seconds, bool):
-        try:
-            value = float(seconds)
-        except OverflowError:
-            value = math.inf
-        if math.isfinite(value) and value > 0:
-            return value
-    raise ValueError(f"{name} must be a finite number of seconds above 0, not {seconds!r}")
-
-
 def _checked_path(path: object, rings: tuple[str, ...]) -> str | None:
     if path is None:
         return None
@@ -728,18 +716,3 @@ def _checked_path(path: object, rings: tuple[str, ...]) -> str | None:
     if "thread" not in rings:
         raise ValueError("blackbox goes with the watch thread, which writes it: rings='thread'")
     return name
-
-
-def _nanoseconds(seconds: float) -> int:
-    # A threshold of 30,000 years is as good as any longer one, and still fits a float.
-    return max(1, round(min(seconds, 1e12) * 1e9))
-
-
-def _check_count(n: Any) -> None:
-    if not isinstance(n, int) or isinstance(n, bool) or n < 0:
-        raise ValueError(f"n must be a whole number from 0, not {n!r}")
-
-
-def _check_number(number: Any) -> None:
-    if number is not None and (not isinstance(number, int) or isinstance(number, bool)):
-        raise ValueError(f"number must be a pause's number, not {number!r}")

@@ -164,7 +164,7 @@ def test_mistakes_say_what_to_do(service: ServiceProcess) -> None:
         result = service.ssh(line)
         assert (result.stdout, result.returncode) == ("", 2)
     assert service.ssh("errors(-1)").stderr.endswith(
-        "ValueError: n must be a whole number, 0 or more, not -1\n"
+        "ValueError: n must be a whole number from 0, not -1\n"
     )
 
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.python import threadable
 
+from txwatchdog.checks import checked_count
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
@@ -115,6 +117,4 @@ def check_count(n: object) -> int:
     Raises:
         ValueError: It is no whole number, or below 0.
     """
-    if isinstance(n, int) and not isinstance(n, bool) and n >= 0:
-        return min(n, _MOST_ROWS)
-    raise ValueError(f"n must be a whole number, 0 or more, not {n!r}")
+    return min(checked_count("n", n), _MOST_ROWS)
