@@ -46,6 +46,7 @@ class Options:
         audit: Where it is kept who did what in the console; None for nowhere but the log.
         blackbox: The black box's file; None for none.
         report: Where the report is written at the end; None for none.
+        systemd: Whether systemd is told how the reactor does, if it asks for that.
         quiet: Whether nothing is said on stderr.
     """
 
@@ -56,6 +57,7 @@ class Options:
     audit: Path | None = None
     blackbox: Path | None = None
     report: Path | None = None
+    systemd: bool = True
     quiet: bool = False
 
 
@@ -141,6 +143,7 @@ class Run:
                 audit=self._audit,
                 metrics=options.metrics,
                 namespace=names,
+                systemd=options.systemd,
             )
             service.startService()
             self._before = service.watchdog.activity()

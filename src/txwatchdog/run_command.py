@@ -123,6 +123,12 @@ def _option(name: str, **settings: Any) -> Callable[[_F], _F]:
     help="Where an HTML report of all pauses is written at the end.",
 )
 @_option(
+    "--no-systemd",
+    is_flag=True,
+    help="Tell systemd nothing, for a program that does so itself. Else a unit that asks for it "
+    "hears READY and WATCHDOG as the reactor turns.",
+)
+@_option(
     "--quiet",
     is_flag=True,
     help="Say nothing on stderr, neither at the end nor if something of ours can't be started.",
@@ -141,6 +147,7 @@ def run(
     report: Path | None,
     program: tuple[str, ...],
     no_manhole: bool,
+    no_systemd: bool,
     quiet: bool,
 ) -> None:
     r"""Run any Twisted program, unchanged, with watchdog and console inside.
@@ -173,6 +180,7 @@ def run(
         audit=audit,
         blackbox=blackbox,
         report=report,
+        systemd=not no_systemd,
         quiet=quiet,
     )
     _follow_up[:] = [partial(run_program, found, options)]

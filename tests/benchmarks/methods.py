@@ -73,19 +73,15 @@ class Ours(Method):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         from txwatchdog import Watchdog
-        from txwatchdog.blame import blame_samples
 
-        self._blame = blame_samples
         self.watchdog = Watchdog(self.reactor, self.threshold)
         self.watchdog.on_pause(self._ended)
 
     def _ended(self, pause: Any) -> None:
         first = pause.samples[0] if pause.samples else None
         trace = tuple(each.function for each in first.frames) if first else ()
-        # Whom the samples point at: a pause that a loaded machine starved blames nobody for it.
-        who = self._blame(pause.samples)[0].offender
         at_ns = first.at_ns if first else time.monotonic_ns()
-        name = who.function if who else None
+        name = pause.offender.function if pause.offender else f"({pause.cause})"
         self.report(Report(at_ns, name, trace, pause.duration))
 
     def on(self) -> None:

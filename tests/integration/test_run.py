@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -86,6 +87,29 @@ def _ours(run: Ended) -> list[str]:
         for line in run.stderr.splitlines()
         if line.startswith("txwatchdog: ")
     ]
+
+
+def _words_to_systemd(where: Path, *options: str) -> bytes:
+    """All that a program under `run` tells a socket that stands for systemd."""
+    name = f"txwatchdog {os.getpid()} {len(options)}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(f"\0{name}")
+        words = [*RUN, *options, "--", SUBJECT, "default", "end"]
+        assert _run(words, where, NOTIFY_SOCKET=f"@{name}").returncode == 0
+        systemd.setblocking(False)
+        heard = b""
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                heard += systemd.recv(4096) + b"\n"
+        return heard
+
+
+def test_systemd_is_told_unless_the_program_does_so(
+    ended: dict[str, Future[Ended]], where: Path
+) -> None:
+    """READY comes when the reactor turns; with --no-systemd nothing comes from us."""
+    assert b"READY=1" in _words_to_systemd(where)
+    assert _words_to_systemd(where, "--no-systemd") == b""
 
 
 def _theirs(run: Ended) -> str:
