@@ -19,6 +19,7 @@ from attrs import frozen
 from twisted.logger import Logger
 
 from txwatchdog.reactor import ReactorThread
+from txwatchdog.summary import in_short
 from txwatchdog.watchdog import Watchdog
 
 __all__ = ["Look", "Notifier", "Pulse", "Wishes", "status_line"]
@@ -137,12 +138,7 @@ def status_line(watchdog: Watchdog) -> str:
         where = f" in {stack.offender}" if stack.offender else ""
         text = f"paused {stack.seconds:.0f} s{where}"
     else:
-        top = watchdog.top(1, by="worst")
-        count = f"{top.pauses} pause{'s' if top.pauses > 1 else ''}"
-        text = f"{count}, {top.paused_seconds:.1f} s in all" if top.pauses else "no pause"
-        if len(top):
-            worst = top.rows[0]
-            text += f", the worst {worst.worst_seconds:.1f} s in {worst.function}"
+        text = in_short(watchdog.top(1, by="worst"))
         if stack.state == "off":
             text = f"the watchdog is stopped; {text}"
     # A name could have a line break, after which systemd would read another word.

@@ -41,6 +41,7 @@ def test_the_welcome_is_three_lines(service: ServiceProcess, screen: Screen) -> 
     assert who.startswith(f"manhole_service.py, pid {service.process.pid} on ")
     assert "up since 20" in who
     assert state.startswith("reactor ")
+    assert " pause" in state
     assert "help" in hint
     assert prompt == ">>>"
 

@@ -76,6 +76,7 @@ def test_each_habit_says_what_would_be_right(name: str) -> None:
     task = Task.of("path", getattr(habits, name), lambda _: "")
     assert task.function == name
     assert task.bad_habit.endswith(".")
+    assert len(task.bad_habit) <= 40  # what the demo's list leaves of 80 columns
     assert task.right_way
     assert "The right way" not in task.right_way
 

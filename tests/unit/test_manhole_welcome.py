@@ -11,7 +11,7 @@ import pytest
 from txwatchdog import Watchdog
 from txwatchdog.manhole.helptext import console_help
 from txwatchdog.manhole.verbs.lines import COMMAND_ONLY, NAMES
-from txwatchdog.manhole.welcome import _started_at, age, pause_note, welcome
+from txwatchdog.manhole.welcome import _started_at, age, pause_note, so_far, welcome
 from txwatchdog.records import Function, Stack
 
 
@@ -57,6 +57,12 @@ def test_a_long_name_does_not_fill_the_prompt() -> None:
     """A function's name is cut."""
     stack = Stack("paused", 3.0, Function("f" * 200, "app.py", 1), None, ())
     assert len(pause_note(_Watchdog(stack))) < 60
+
+
+def test_the_pauses_so_far_stand_behind_the_state() -> None:
+    """The welcome says how much there was; nothing if the watchdog can't tell."""
+    assert so_far(_a_watchdog()) == "; no pause"
+    assert not so_far(object())
 
 
 @pytest.mark.parametrize("columns", [20, 80])

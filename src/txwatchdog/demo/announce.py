@@ -100,10 +100,7 @@ class Announcement:
         yield from self._pages()
         yield ""
         yield from self._job()
-        yield (
-            "While a page sleeps (/sleep?seconds=30), the console still answers: "
-            "try watchdog.stack(), then watchdog.top()."
-        )
+        yield "During /sleep?seconds=30 the console still answers: try stack, then top."
         yield f"Each pause of more than {self.threshold:g} s is a line below. Ctrl-C stops it."
         yield ""
 
@@ -111,7 +108,7 @@ class Announcement:
         yield "  behaves  /, /fast"
         head = "pauses"
         for path, task in self.tasks.items():
-            yield f"  {head:8} {'/' + path:11} {task.function:18} {task.bad_habit}"
+            yield f"  {head:8} {'/' + path:10} {task.function:17} {task.bad_habit}"
             head = ""
 
     def _job(self) -> Iterator[str]:

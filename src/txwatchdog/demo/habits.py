@@ -30,7 +30,7 @@ _ROW = Template(
 
 
 def query_orders(database: sqlite3.Connection, customers: int) -> str:
-    """Run a slow SQL query in the reactor's thread.
+    """Run a slow SQL query, and wait for it.
 
     The right way: twisted.enterprise.adbapi, or deferToThread with a connection of its own; and an
     index, which this query cannot use.
@@ -44,7 +44,7 @@ def query_orders(database: sqlite3.Connection, customers: int) -> str:
 
 
 def retry_payment(seconds: float) -> str:
-    """Retry with time.sleep between the attempts.
+    """Retry with time.sleep in between.
 
     The right way: await deferLater(reactor, delay) between the attempts, as /fast does.
     """
@@ -58,7 +58,7 @@ def retry_payment(seconds: float) -> str:
 
 
 def read_inventory(warehouse: tuple[str, int], seconds: float) -> str:
-    """Read from a slow peer with a blocking socket.
+    """Read a slow peer by a blocking socket.
 
     The right way: a Protocol over an endpoint, whose dataReceived is called when the answer comes.
     """
@@ -87,7 +87,7 @@ def render_catalogue(products: Sequence[Mapping[str, str]], rows: int) -> str:
 
 
 def export_report(sales: Sequence[Mapping[str, object]], copies: int) -> str:
-    """Turn something huge into JSON in one call.
+    """Turn something huge into JSON at once.
 
     The right way: json.JSONEncoder().iterencode a bit at a time with task.cooperate, or a worker
     process; a thread would not help, since json.dumps keeps the GIL.

@@ -202,7 +202,8 @@ def load_authorized_keys(directory: Path) -> Access:
             that it is in; or a line of it can't be read. The message says what to type.
     """
     path = directory / AUTHORIZED_KEYS
-    example = f"for example: cat ~/.ssh/id_ed25519.pub >> {shlex.quote(str(path))}"
+    where = shlex.quote(str(directory))
+    example = f"for example: txwatchdog keys authorize ~/.ssh/id_ed25519.pub --keys {where}"
     try:
         text = read_authorized_keys(directory)
     except FileNotFoundError:

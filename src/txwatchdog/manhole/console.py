@@ -8,7 +8,7 @@ from txwatchdog.manhole.helptext import console_help
 from txwatchdog.manhole.prompts import dedented
 from txwatchdog.manhole.source import CTRL_C
 from txwatchdog.manhole.verbs.lines import console_verb
-from txwatchdog.manhole.welcome import pause_note, welcome
+from txwatchdog.manhole.welcome import pause_note, so_far, welcome
 
 if TYPE_CHECKING:
     from txwatchdog.manhole.history import HistoryFile
@@ -68,7 +68,8 @@ class Console:
         Returns:
             The session's exit status.
         """
-        self._runner.outlet.write(welcome(self._runner.state(), self._columns))
+        state = self._runner.state() + so_far(self._runner.watchdog)
+        self._runner.outlet.write(welcome(state, self._columns))
         while True:
             try:
                 source = await self._editor.read()

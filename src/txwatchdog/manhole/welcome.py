@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from txwatchdog.process import this_process
+from txwatchdog.summary import in_short
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["age", "pause_note", "welcome"]
+__all__ = ["age", "pause_note", "so_far", "welcome"]
 
 _LONG_NAME = 30  # characters of a function's name
 
@@ -34,6 +35,14 @@ def welcome(state: str, columns: int) -> str:
         who += f", up since {began:%Y-%m-%d %H:%M}Z ({age(datetime.now(timezone.utc) - began)})"
     lines = (who, state, _HINT)
     return "".join(_cut(line, columns) + "\n" for line in lines)
+
+
+def so_far(watchdog: Any) -> str:
+    """Such as ``; 4 pauses, 4.7 s in all, …``, to be put behind where the reactor stands."""
+    try:
+        return f"; {in_short(watchdog.top(1, by='worst'))}"
+    except Exception:
+        return ""  # a welcome is no place for errors
 
 
 def pause_note(watchdog: Any) -> str:
