@@ -271,7 +271,7 @@ MEASURES = (
         "busy",
         "counter",
         "s",
-        "Time in which the reactor did not wait, the turn under way included.",
+        "Time in which the reactor did not wait, the tick under way included.",
         lambda now: _one(now.busy),
     ),
     Measure(

@@ -364,6 +364,8 @@ class Status:
         error: the last thing that went wrong inside the watchdog, in a line; None if nothing did.
         last_run: how the run before this one died, if it did while the reactor was paused, as the
             black box tells it.
+        offender: while the reactor is paused, the function that would be blamed now.
+        via: the innermost function's name, where that is another one.
     """
 
     running: bool
@@ -381,12 +383,17 @@ class Status:
     lost: int
     error: str | None
     last_run: LastRun | None = None
+    offender: Function | None = None
+    via: str | None = None
 
     def __str__(self) -> str:
         known = self.utilisation is not None
+        state = self.state + (f" {self.seconds:.1f} s" if self.seconds else "")
+        if self.offender is not None:
+            state += f" {blamed(self.offender, self.via)}"
         lines = [
             f"watchdog    {'running' if self.running else 'stopped'}",
-            f"reactor     {self.state}" + (f" {self.seconds:.1f} s" if self.seconds else ""),
+            f"reactor     {state}",
             f"threshold   {self.threshold:g} s",
             f"probe       {self.probe}",
             *(f"ring        {ring}: {state}" for ring, state in self.rings.items()),

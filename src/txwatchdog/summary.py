@@ -24,7 +24,7 @@ def summary(
     count, threshold = stats["pauses"], stats["threshold"]
     watched = f"in {_duration(seconds)}"
     if not count:
-        bound = "" if longest is None else f" (no turn took longer than {longest:.3g} s)"
+        bound = "" if longest is None else f" (no tick took longer than {longest:.3g} s)"
         return [
             f"no pause over {threshold:g} s {watched}",
             f"worst: none{bound}",

@@ -558,6 +558,7 @@ class Watchdog:
     def status(self) -> Status:
         """What the watchdog does, and what it costs."""
         state, seconds = self._state()
+        now = self.stack() if state == "paused" else None
         watch = self._watch
         ring = watch or self._original
         return Status(
@@ -576,6 +577,8 @@ class Watchdog:
             lost=watch.lost if watch else 0,
             error=watch.error if watch else None,
             last_run=self._box.last_run if self._box else None,
+            offender=now.offender if now else None,
+            via=now.via if now else None,
         )
 
     def activity(self) -> Activity:

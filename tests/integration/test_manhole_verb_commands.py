@@ -129,6 +129,7 @@ def test_verbs_answer_during_a_pause(service: ServiceProcess) -> None:
     assert (state, stack["function"]) == ("paused", "fetch_user")
     for verb in ("top", "status", "stats", "pauses", "tracebacks", "export", "threshold 0.2"):
         assert service.ssh(verb).returncode == 0
+    assert " s in fetch_user (" in service.ssh("status").stdout
     assert service.ssh("stop").returncode == service.ssh("start").returncode == 0
     assert json.loads(service.ssh("stack --json").stdout)["function"] == "fetch_user"
     assert time.monotonic() - began < 20

@@ -195,7 +195,7 @@ _WORST = {
     [
         (
             {"pauses": 0},
-            ["no pause over 0.5 s in 61.0 s", "worst: none (no turn took longer than 0.0168 s)"],
+            ["no pause over 0.5 s in 61.0 s", "worst: none (no tick took longer than 0.0168 s)"],
         ),
         (
             {"pauses": 3, "paused_seconds": 2.6, "offenders": [_WORST]},

@@ -162,6 +162,8 @@ def test_status_prints_what_it_knows() -> None:
     assert "lost        3 pauses" in troubled
     assert "error       boom" in troubled
     assert "utilisation not known" in troubled
+    named = str(evolve(status, offender=Function("fetch", "/srv/app/db.py", 41), via="recv"))
+    assert "reactor     paused 2.0 s in fetch (app/db.py:41) via recv\n" in named
 
 
 def test_moments_are_iso() -> None:

@@ -153,9 +153,9 @@ def _seconds(context: click.Context, param: click.Parameter, value: str | None) 
     settings={"ignore_unknown_options": True},  # so that -1 is a number, if a wrong one
 )
 def _threshold(call: Call, seconds: float | None, as_json: bool) -> str:
-    """How long a turn may take before it is a pause; sets it.
+    """How long a tick may take before it is a pause; sets it.
 
-    SECONDS is in force from the turn under way.
+    SECONDS is in force from the tick under way.
     """
     before = call.watchdog.threshold
     if seconds is not None:
