@@ -133,6 +133,7 @@ class WatchThread:
         self._lateness: Lateness | None = None
         self._collector = GcClock()
         self._journal = Journal()
+        self._still: Reading | None = None  # the latest, if the reactor waited then
         self._worst_late_ns = 0.0
         self._gil_waited_ns = 0  # at the latest wake
         self._due_ns = 0
@@ -275,7 +276,7 @@ class WatchThread:
         if (reading := self._read_clocks()) is not None:
             self._journal.note(reading, tick_ns, is_pause=is_pause)
 
-    def _read_clocks(self) -> Reading | None:
+    def _read_clocks(self, *, anew: bool = False) -> Reading | None:
         if self._clocks is None:
             ident = self._ident()
             if ident is None:
@@ -285,7 +286,13 @@ class WatchThread:
         since_ns = tick.busy_since_ns
         now = time.monotonic_ns()
         busy_ns = tick.busy_ns + (max(0, now - since_ns) if since_ns else 0)
-        return self._clocks.read(busy_ns, self._lateness.suspended_ns if self._lateness else 0)
+        suspended_ns = self._lateness.suspended_ns if self._lateness else 0
+        still = self._still
+        if anew or since_ns or (still is not None and still.busy_ns != busy_ns):
+            still = None
+        reading = self._clocks.read(busy_ns, suspended_ns, still)
+        self._still = None if since_ns else reading
+        return reading
 
     def _sample(self, tick_ns: int) -> None:
         frame = self._frames().get(self._ident() or 0)
@@ -345,7 +352,8 @@ class WatchThread:
 
     def _end(self, since_ns: int, took_ns: int, busy_before_ns: int) -> None:
         readings = self._journal.of(since_ns)
-        if (after := self._read_clocks()) is not None:
+        # Anew: for a moment a tick that has ended is not in `busy_ns` yet.
+        if (after := self._read_clocks(anew=True)) is not None:
             readings.append(after)
         samples = _with_signal(self._detector.end(since_ns, since_ns + took_ns))
         asleep = [(sample.asleep, sample.seconds) for sample in samples]
