@@ -573,7 +573,7 @@ async def pauses_are_logged(service: Service) -> None:
     assert len(events()) < 25
 
     def naps() -> list[dict[str, Any]]:
-        return [event for event in events() if event["function"] == "nap_briefly"]
+        return [event for event in events() if event.get("function") == "nap_briefly"]
 
     while not naps():  # on a loaded machine most may be no function's fault
         await service.paused(nap_briefly)
