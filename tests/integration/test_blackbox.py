@@ -113,7 +113,9 @@ def test_a_reactor_in_another_thread(path: Path) -> None:
 import threading
 watchdog.start()
 reactor.callLater(0.01, when_on, service)
-threading.Thread(target=reactor.run, args=(False,)).start()
+thread = threading.Thread(target=reactor.run, args=(False,))
+thread.start()
+thread.join()  # a main thread that ends lets nobody start threads any more in Python 3.12.1
 """
     with service(path, script(HANG, run=run)) as process:
         until(lambda: path.exists() and stacks(path) >= 1)

@@ -101,13 +101,14 @@ def test_large_output_is_complete(service: ServiceProcess) -> None:
 
 def test_a_slow_reader_gets_everything_in_order(service: ServiceProcess) -> None:
     """Output that has to wait for the client, in memory and on disk, keeps its order."""
-    command = "for i in range(600_000): print(i)"
+    command = "for i in range(60_000): print(i, 'x' * 60)"
+    expected = [b"%d %s\n" % (i, b"x" * 60) for i in range(60_000)]
     with subprocess.Popen([*service.command(), command], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
-        assert process.stdout.readline() == b"0\n"
+        assert process.stdout.readline() == expected[0]
         # The service has printed everything long before the client has taken it.
         assert service.ssh("'done'").stdout == "'done'\n"
-        assert process.stdout.read() == b"".join(b"%d\n" % i for i in range(1, 600_000))
+        assert process.stdout.read() == b"".join(expected[1:])
 
 
 def test_the_watchdog_answers_during_a_pause(service: ServiceProcess) -> None:
