@@ -6,7 +6,6 @@ else: the reactor, Conch, rich and prompt_toolkit are imported by the command th
 
 from __future__ import annotations
 
-import math
 from importlib import metadata
 from pathlib import Path
 from typing import Any, cast
@@ -15,7 +14,7 @@ import click
 
 from txwatchdog.errors import WatchdogError
 from txwatchdog.keys_command import keys as keys_command
-from txwatchdog.parameters import directory, file, seconds_above_zero
+from txwatchdog.parameters import directory, file, seconds_above_zero, seconds_or_none
 from txwatchdog.run_command import run as run_command
 from txwatchdog.run_command import taken_follow_up
 
@@ -57,21 +56,6 @@ def _endpoint(_ctx: click.Context, _param: click.Parameter, value: str | None) -
     if not 0 <= endpoint._port <= 65535:
         raise click.BadParameter(f"{value!r} has no valid port: give one from 0 to 65535.")
     return value
-
-
-def _seconds_or_none(_ctx: click.Context, _param: click.Parameter, value: str) -> float:
-    """Return `value` as seconds.
-
-    Raises:
-        click.BadParameter: It is no finite number from zero.
-    """
-    try:
-        seconds = float(value)
-    except ValueError:
-        seconds = math.nan
-    if not (math.isfinite(seconds) and seconds >= 0):
-        raise click.BadParameter(f"{value!r} is no time: give seconds, such as 30, or 0 for none.")
-    return seconds
 
 
 class _Main(click.Group):
@@ -169,7 +153,7 @@ def rules() -> None:
 )
 @click.option(
     "--statement-timeout",
-    callback=_seconds_or_none,
+    callback=seconds_or_none,
     metavar="SECONDS",
     default="30",
     show_default=True,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-__all__ = ["directory", "file", "seconds_above_zero"]
+__all__ = ["directory", "file", "seconds_above_zero", "seconds_or_none"]
 
 
 def seconds_above_zero(_ctx: click.Context, _param: click.Parameter, value: str) -> float:
@@ -17,13 +17,29 @@ def seconds_above_zero(_ctx: click.Context, _param: click.Parameter, value: str)
     Raises:
         click.BadParameter: It is no finite number above zero.
     """
-    try:
-        seconds = float(value)
-    except ValueError:
-        seconds = math.nan
+    seconds = _number(value)
     if not (math.isfinite(seconds) and seconds > 0):
         raise click.BadParameter(f"{value!r} is no threshold: give seconds above 0, such as 0.5.")
     return seconds
+
+
+def seconds_or_none(_ctx: click.Context, _param: click.Parameter, value: str) -> float:
+    """Return `value` as seconds.
+
+    Raises:
+        click.BadParameter: It is no finite number from zero.
+    """
+    seconds = _number(value)
+    if not (math.isfinite(seconds) and seconds >= 0):
+        raise click.BadParameter(f"{value!r} is no time: give seconds, such as 30, or 0 for none.")
+    return seconds
+
+
+def _number(value: str) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        return math.nan
 
 
 def directory(_ctx: click.Context, _param: click.Parameter, value: str) -> Path:
