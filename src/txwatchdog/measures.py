@@ -14,7 +14,7 @@ from typing import Literal, Protocol, TypeAlias
 
 from attrs import frozen
 
-from txwatchdog.activity import Activity
+from txwatchdog.activity import SHORT, Activity
 from txwatchdog.causes import CAUSES, UNBLAMED
 from txwatchdog.checks import checked_count
 from txwatchdog.ledger import NOT_SEEN, OTHER
@@ -40,8 +40,8 @@ OFFENDERS = 100
 LONGEST_LABEL = 300
 """The most characters of a function's name or a file's path that are kept in a label."""
 
-BOUNDS = (14, 16, 18, 20, *range(22, 37))
-"""Powers of two: what ticks' durations are told apart by, from 16 µs to 69 s.
+BOUNDS = (*range(SHORT, 37),)
+"""Powers of two: what ticks' durations are told apart by, from 1 ms to 69 s.
 
 The probe counts ticks of less than 2**n ns. Durations are whole nanoseconds, so these are exactly
 those of at most 2**n - 1 ns, which is what a histogram's inclusive bound has to be.

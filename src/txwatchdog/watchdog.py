@@ -159,7 +159,7 @@ class Watchdog:
             self._ended_pauses = self._pauses
             if self._ledger.since is None:
                 self._ledger.reset()
-            self._tick.busy_since_ns = 0
+            self._tick.since = None
             if self._box is not None:
                 self._box.look_back()
             self._probe = probe_for(self.reactor, self._thread, self._tick)
@@ -256,10 +256,10 @@ class Watchdog:
                     self._watch.alarm.install()
                 if self._watch.state != "on":
                     self._watch.start()
-            if not self._tick.busy_since_ns:
+            if self._tick.since is None:
                 # No wait that we saw led here: the reactor begins, or waited since before we came.
                 # What we did here, waiting for a thread to start, is not the service's.
-                self._tick.busy_since_ns = time.monotonic_ns()
+                self._tick.since = time.monotonic()
             if self._watch is not None:
                 self._watch.wake()
             if self._original is not None:
@@ -285,13 +285,13 @@ class Watchdog:
         """If the reactor is busy as we come, its tick counts from now on."""
         ident = self._thread.ident
         if self._thread.is_current:
-            self._tick.busy_since_ns = time.monotonic_ns()
+            self._tick.since = time.monotonic()
         if ident is None or self._thread.is_current or self._is_waiting(ident):
             return
-        now = time.monotonic_ns()
-        self._tick.busy_since_ns = now
-        if self._is_waiting(ident) and self._tick.busy_since_ns == now:
-            self._tick.busy_since_ns = 0  # it went to wait between our two looks
+        now = time.monotonic()
+        self._tick.since = now
+        if self._is_waiting(ident) and self._tick.since == now:
+            self._tick.since = None  # it went to wait between our two looks
 
     def _is_waiting(self, ident: int) -> bool:
         frame = sys._current_frames().get(ident)
@@ -585,13 +585,12 @@ class Watchdog:
         """What the reactor's ticks have come to by now; the difference of two says what between."""
         tick, exact = self._tick, self._probe is not None and self._probe.exact
         while True:
-            busy_ns = tick.busy_ns
+            busy = tick.busy
             _, seconds = self._state()
-            buckets = tuple(tick.buckets)
-            if tick.busy_ns == busy_ns:
+            buckets = tick.counts()
+            if tick.busy == busy:
                 break  # else a tick ended as we looked, and its time is in neither of the two
-        busy = busy_ns / 1e9 + seconds
-        return Activity(time.monotonic(), busy if exact else None, seconds, buckets)
+        return Activity(time.monotonic(), busy + seconds if exact else None, seconds, buckets)
 
     def live(self) -> Live:
         """The full-screen view, in a session of the manhole's that has a terminal."""

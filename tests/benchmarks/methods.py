@@ -186,15 +186,15 @@ class Floor(Method):
         self._bare = self.reactor._poller
 
     def on(self) -> None:
-        wait, now = self._bare.poll, time.monotonic_ns
-        busy = SimpleNamespace(since_ns=0, until_ns=0)
+        wait, now = self._bare.poll, time.monotonic
+        busy = SimpleNamespace(since=0.0, until=0.0)
 
         def poll(timeout: Any = None, maxevents: Any = None) -> Any:
-            busy.until_ns = now()
+            busy.until = now()
             try:
                 return wait(timeout, maxevents)
             finally:
-                busy.since_ns = now()
+                busy.since = now()
 
         public = [name for name in dir(self._bare) if not name.startswith("_")]
         proxy = SimpleNamespace(**{name: getattr(self._bare, name) for name in public})

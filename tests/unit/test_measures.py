@@ -175,7 +175,7 @@ def test_no_counter_ever_falls(steps: list[tuple[str, int, float]]) -> None:
 
 @given(st.lists(st.integers(1, 10**11), max_size=50))
 def test_bounds_are_exact(durations_ns: list[int]) -> None:
-    """For each bound just those ticks are counted that took no longer, to the nanosecond."""
+    """For each bound just those ticks are counted that took no longer."""
     watchdog = FakeWatchdog()
     extreme = [2**bound + by for bound in BOUNDS for by in (-1, 0)]
     for took_ns in (*durations_ns, *extreme):

@@ -5,10 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import patch
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.internet.testing import MemoryReactorClock
 
+from txwatchdog.activity import SHORT
 from txwatchdog.probe import Tick, probe_for, watched
 from txwatchdog.reactor import ReactorThread
 
@@ -95,6 +99,35 @@ def test_long_tick_is_handed_over() -> None:
     ((since, took, busy_since),) = ended
     assert since == began == busy_since
     assert took > 1
+
+
+@given(
+    st.lists(st.integers(1, 10**12), max_size=30),
+    st.floats(0, 1e8),
+    st.sampled_from([10**5, 2**SHORT, 10**8]),
+)
+def test_each_tick_is_counted_once(took_ns: list[int], started: float, limit_ns: int) -> None:
+    """All ticks are counted, all but the short ones by their duration, which are summed, and those
+    over the limit are handed over, however long the machine has been up."""
+    over: list[int] = []
+    tick = Tick(limit_ns, lambda _, took: over.append(took))
+    now = [started]
+    with patch("time.monotonic", lambda: now[0]):
+        wrapped = watched(lambda _timeout: None, tick)
+    for each in took_ns:
+        wrapped()
+        now[0] += each / 1e9
+    tolerance = 64  # ns: a float of 1e8 s is exact to 15
+    wrapped()
+    assert tick.count == sum(tick.counts()) == len(took_ns)
+    for bound in range(SHORT, 41):
+        counted = sum(tick.counts()[: bound + 1])
+        assert counted >= sum(each < 2**bound - tolerance for each in took_ns)
+        assert counted <= sum(each < 2**bound + tolerance for each in took_ns)
+    assert tick.busy_ns == pytest.approx(sum(took_ns), abs=tolerance * (len(took_ns) + 1))
+    surely = [each for each in took_ns if each > limit_ns + tolerance]
+    assert len(surely) <= len(over)
+    assert all(each > limit_ns for each in over)
 
 
 def test_failure_in_recording_stays_with_us() -> None:
@@ -202,7 +235,9 @@ def test_late_beat_is_a_pause() -> None:
     ended: list[tuple[int, int]] = []
     tick = Tick(500_000_000, lambda since, took: ended.append((since, took)))
     probe = install(reactor, tick)
-    tick.busy_since_ns = due = tick.busy_since_ns - 5_000_000_000
+    assert tick.since is not None
+    tick.since -= 5.0
+    due = tick.busy_since_ns
     reactor.advance(0.1)
     ((since, took),) = ended
     assert since == due

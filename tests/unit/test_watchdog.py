@@ -132,13 +132,13 @@ def test_tick_that_ends_as_it_is_looked_at_counts_once() -> None:
     dog = watchdog()
     dog.start()
     dog._probe = Mock(exact=True)
-    dog._tick.busy_since_ns = time.monotonic_ns() - 10**10
+    dog._tick.since = time.monotonic() - 10
     state = dog._state
 
     def end_and_look() -> Any:
-        if dog._tick.busy_since_ns:  # between the two readings that make the sum
-            dog._tick.busy_since_ns = 0
-            dog._tick.busy_ns += 10**10
+        if dog._tick.since is not None:  # between the two readings that make the sum
+            dog._tick.since = None
+            dog._tick.busy += 10
         return state()
 
     assert dog.activity().busy_seconds == pytest.approx(10.0, abs=1.0)
