@@ -76,7 +76,7 @@ def run(
     no_systemd: bool,
     **others: Any,
 ) -> None:
-    r"""Run any Twisted program, unchanged, with watchdog and console inside.
+    """Run any Twisted program, unchanged, with watchdog and console inside.
 
     PROGRAM is a script, -m MODULE, or a command that is written in Python, such as twist, twistd,
     trial, scrapy or daphne. It runs as it would alone, and is watched from when its reactor runs;
@@ -87,7 +87,7 @@ def run(
     txwatchdog run -- twist web --path .
     txwatchdog run --threshold 0.1 --report pauses.html -- server.py --port 8080
     txwatchdog run --no-manhole -- -m my_service
-    """
+    """  # noqa: D301 - click wants the character, which keeps the lines below it apart
     from txwatchdog.program import find
 
     try:
