@@ -7,14 +7,13 @@ else: the reactor, Conch, rich and prompt_toolkit are imported by the command th
 from __future__ import annotations
 
 from importlib import metadata
-from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import click
 
+from txwatchdog import parameters
 from txwatchdog.errors import WatchdogError
 from txwatchdog.keys_command import keys as keys_command
-from txwatchdog.parameters import directory, file, seconds_above_zero, seconds_or_none
 from txwatchdog.run_command import run as run_command
 from txwatchdog.run_command import taken_follow_up
 
@@ -29,33 +28,6 @@ def _version() -> str:
         return metadata.version("txwatchdog")
     except metadata.PackageNotFoundError:
         return "(not installed: run from its source tree)"
-
-
-def _endpoint(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
-    """Return `value` if Twisted can read it as a TCP endpoint, or if there is none.
-
-    Raises:
-        click.BadParameter: It can't, or its port does not exist.
-    """
-    if value is None:
-        return None
-    from twisted.internet.endpoints import TCP4ServerEndpoint, serverFromString
-
-    remedy = (
-        "write it as tcp:PORT:interface=ADDRESS, such as tcp:8080:interface=127.0.0.1 "
-        "(port 0 is any free one)"
-    )
-    try:
-        # The reactor is only kept for later; reading the string needs none.
-        endpoint = serverFromString(cast("Any", None), value)
-    except Exception as error:
-        # Each endpoint's parser complains in its own way: ValueError, TypeError, IndexError.
-        raise click.BadParameter(f"{value!r} is no endpoint: {remedy}.") from error
-    if not isinstance(endpoint, TCP4ServerEndpoint):
-        raise click.BadParameter(f"{value!r} is no TCP endpoint: {remedy}.")
-    if not 0 <= endpoint._port <= 65535:
-        raise click.BadParameter(f"{value!r} has no valid port: give one from 0 to 65535.")
-    return value
 
 
 class _Main(click.Group):
@@ -112,48 +84,21 @@ def rules() -> None:
 
 
 @main.command()
-@click.option(
-    "--manhole",
-    callback=_endpoint,
-    metavar="ENDPOINT",
-    default="tcp:2222:interface=127.0.0.1",
-    show_default=True,
-    help="Where the SSH console listens.",
-)
+@parameters.manhole(parameters.tcp_endpoint)
 @click.option(
     "--http",
-    callback=_endpoint,
+    callback=parameters.tcp_endpoint,
     metavar="ENDPOINT",
     default="tcp:8080:interface=127.0.0.1",
     show_default=True,
     help="Where the service's pages are served.",
 )
-@click.option(
-    "--metrics",
-    callback=_endpoint,
-    metavar="ENDPOINT",
-    help="Where metrics for Prometheus are served; nowhere by default. Needs the extra metrics.",
-)
-@click.option(
-    "--keys",
-    callback=directory,
-    metavar="DIR",
-    default="keys",
-    show_default=True,
-    help="The console's keys: authorized_keys says who gets in, host_ed25519 is its own. "
-    "Made if missing.",
-)
-@click.option(
-    "--threshold",
-    callback=seconds_above_zero,
-    metavar="SECONDS",
-    default="0.5",
-    show_default=True,
-    help="How long one turn of the reactor may take before it counts as a pause.",
-)
+@parameters.metrics(parameters.tcp_endpoint)
+@parameters.keys
+@parameters.threshold
 @click.option(
     "--statement-timeout",
-    callback=seconds_or_none,
+    callback=parameters.seconds_or_none,
     metavar="SECONDS",
     default="30",
     show_default=True,
@@ -167,30 +112,9 @@ def rules() -> None:
     help="Keep what is typed in the console, for each key in a file of its own in the keys "
     "directory.",
 )
-@click.option(
-    "--blackbox",
-    callback=file,
-    metavar="PATH",
-    help="A file that tells the next start if this one dies in a pause, and where.",
-)
-@click.option(
-    "--audit",
-    callback=file,
-    metavar="FILE",
-    help="Write who did what in the console to this file, a line of JSON each.",
-)
-def demo(
-    *,
-    manhole: str,
-    http: str,
-    metrics: str | None,
-    keys: Path,
-    threshold: float,
-    statement_timeout: float,
-    history: bool,
-    blackbox: Path | None,
-    audit: Path | None,
-) -> None:
+@parameters.blackbox
+@parameters.audit
+def demo(**given: Any) -> None:
     """Run a service that pauses on purpose, watched, with a console.
 
     A small web shop with the bad habits of real services: it queries, sleeps, renders and waits
@@ -204,19 +128,7 @@ def demo(
     try:
         from txwatchdog.demo.serve import Options, run_demo
 
-        run_demo(
-            Options(
-                manhole=manhole,
-                http=http,
-                metrics=metrics,
-                keys=keys,
-                threshold=threshold,
-                statement_timeout=statement_timeout,
-                history=history,
-                blackbox=blackbox,
-                audit=audit,
-            )
-        )
+        run_demo(Options(**given))
     except KeyboardInterrupt:
         pass  # Ctrl-C while it starts, before the reactor took the signal over
     except WatchdogError as error:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from twisted.logger import Logger
 
-from txwatchdog.records import Pause, annotations_text, iso
+from txwatchdog.records import Pause, annotations_text, blame_fields, iso
 
 __all__ = ["BURST", "PauseLog", "RateLimit"]
 
@@ -62,7 +62,6 @@ class PauseLog:
         if not self._limit.allows(self._clock()):
             self._left_out += 1
             return
-        offender = pause.offender
         self._log.warn(
             "{summary}{annotated}{also}",
             summary=pause.summary,
@@ -72,10 +71,7 @@ class PauseLog:
             number=pause.number,
             duration=pause.duration,
             started_at=iso(pause.started_at),
-            function=offender.function if offender else None,
-            file=offender.file if offender else None,
-            line=offender.line if offender else None,
-            via=pause.via,
+            **blame_fields(pause.offender, pause.via),
             cause=pause.cause,
             shares=dict(pause.shares),
             annotations=dict(pause.annotations),

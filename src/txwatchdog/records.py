@@ -20,10 +20,8 @@ from txwatchdog.operators import SOURCE
 from txwatchdog.origin import Origin
 
 if TYPE_CHECKING:
-    from txwatchdog.profiles import Profile
-
-if TYPE_CHECKING:
     from txwatchdog.lastrun import LastRun
+    from txwatchdog.profiles import Profile
 
 __all__ = [
     "Frame",
@@ -41,6 +39,7 @@ __all__ = [
     "Tracebacks",
     "annotated",
     "annotations_text",
+    "blame_fields",
     "iso",
 ]
 
@@ -194,10 +193,7 @@ class Pause:
             "number": self.number,
             "started_at": iso(self.started_at),
             "duration": self.duration,
-            "function": self.offender.function if self.offender else None,
-            "file": self.offender.file if self.offender else None,
-            "line": self.offender.line if self.offender else None,
-            "via": self.via,
+            **blame_fields(self.offender, self.via),
             "cause": self.cause,
             "shares": dict(self.shares),
             "origin": asdict(self.origin) if self.origin else None,
@@ -325,10 +321,7 @@ class Stack:
             "state": self.state,
             "seconds": self.seconds,
             "number": self.number,
-            "function": self.offender.function if self.offender else None,
-            "file": self.offender.file if self.offender else None,
-            "line": self.offender.line if self.offender else None,
-            "via": self.via,
+            **blame_fields(self.offender, self.via),
             "annotations": dict(self.annotations),
             "frames": [asdict(frame) for frame in self.frames],
         }
@@ -451,10 +444,7 @@ class Interruption:
             "reason": self.reason,
             "number": self.number,
             "seconds": self.seconds,
-            "function": self.offender.function if self.offender else None,
-            "file": self.offender.file if self.offender else None,
-            "line": self.offender.line if self.offender else None,
-            "via": self.via,
+            **blame_fields(self.offender, self.via),
         }
 
     def __str__(self) -> str:
@@ -544,6 +534,12 @@ class Tracebacks(list[str]):
 def resolve(stack: RawStack) -> tuple[Frame, ...]:
     """The names behind a raw stack."""
     return tuple(Frame(code.co_name, code.co_filename, line) for code, line in stack)
+
+
+def blame_fields(offender: Function | None, via: str | None) -> dict[str, Any]:
+    """Whom a pause is blamed on as plain data; None for what is not known."""
+    function = asdict(offender) if offender else {"function": None, "file": None, "line": None}
+    return {**function, "via": via}
 
 
 def blamed(offender: Function | None, via: str | None, cause: str = "unknown") -> str:

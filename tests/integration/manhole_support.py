@@ -168,6 +168,13 @@ class ServiceProcess:
             assert self.process.stdout is not None
             self.process.stdout.close()
 
+    def close_well(self) -> None:
+        """End the service, which must not have logged that anything went wrong."""
+        self.close()
+        log = self.log()
+        assert "Traceback" not in log, log
+        assert "Unhandled" not in log, log
+
 
 class Terminal:
     """A program on a pseudo-terminal, as a person sees and types to it."""

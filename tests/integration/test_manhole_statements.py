@@ -29,9 +29,7 @@ def service(
     """A service with a manhole."""
     process = ServiceProcess(tmp_path_factory.mktemp("service"), reactor=request.param)
     yield process
-    process.close()
-    assert "Traceback" not in process.log()
-    assert "Unhandled" not in process.log()
+    process.close_well()
 
 
 @pytest.fixture

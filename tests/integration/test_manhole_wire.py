@@ -28,9 +28,7 @@ HALF_OPEN = 1000
 def _served(directory: Path, **limits: Any) -> Iterator[ServiceProcess]:
     process = ServiceProcess(directory, **limits)
     yield process
-    process.close()
-    assert "Traceback" not in process.log()
-    assert "Unhandled" not in process.log()
+    process.close_well()
     assert "destroyed" not in process.log()
 
 

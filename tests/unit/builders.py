@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from types import CodeType
+from typing import Any
 
 from attrs import evolve
 
 from txwatchdog.blame import Places
-from txwatchdog.records import Function, Pause, RawStack, Sample
+from txwatchdog.records import Function, Pause, RawStack, Sample, State, Status
 
 EPOCH = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
@@ -74,3 +75,24 @@ def sampled(
     lasted = (at_ns - 10**12) / 1e9 if duration is None else duration
     whole = pause(function, lasted, number=number, after=after)
     return evolve(whole, samples=tuple(samples), culprit=samples[0] if samples else None)
+
+
+def status(state: State = "idle", seconds: float = 0.0, **fields: Any) -> Status:
+    """A status with everything that a test does not care about filled in."""
+    known: dict[str, Any] = {
+        "running": state != "off",
+        "state": state,
+        "seconds": seconds,
+        "threshold": 0.5,
+        "probe": "wrapped",
+        "rings": {},
+        "utilisation": 0.25,
+        "ticks": 3,
+        "pauses": 2,
+        "cpu_seconds": 0.0,
+        "wakes": 0,
+        "samples": 0,
+        "lost": 0,
+        "error": None,
+    }
+    return Status(**{**known, **fields})

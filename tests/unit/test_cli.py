@@ -37,6 +37,7 @@ def test_help_of_the_demo_names_each_option_with_its_default() -> None:
         "0.5",
     ):
         assert expected in result.output
+    assert "TXWATCHDOG" not in result.output  # from the environment only `run` takes them
 
 
 def test_version_is_said_without_an_installation_too() -> None:

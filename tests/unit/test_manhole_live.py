@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from attrs import evolve
-from builders import EPOCH, pause
+from builders import EPOCH, pause, status
 from hypothesis import given
 from hypothesis import strategies as st
 from prompt_toolkit.utils import get_cwidth
@@ -15,7 +15,7 @@ from txwatchdog.activity import Activity
 from txwatchdog.manhole.live.history import STEP, History, Point, blocks, log_level
 from txwatchdog.manhole.live.model import NOW, Action, Model, Snapshot, next_threshold
 from txwatchdog.manhole.live.page import fit, page, pause_lines
-from txwatchdog.records import Function, Offender, Pause, Stack, State, Status, Top
+from txwatchdog.records import Function, Offender, Pause, Stack, State, Top
 
 
 def activity(at: float, busy: float | None = 0.0, *, tick: float = 0.0, **buckets: int) -> Activity:
@@ -24,27 +24,6 @@ def activity(at: float, busy: float | None = 0.0, *, tick: float = 0.0, **bucket
     for name, count in buckets.items():
         counts[int(name[1:])] = count
     return Activity(at, busy, tick, tuple(counts))
-
-
-def status(state: State = "idle", seconds: float = 0.0, **fields: Any) -> Status:
-    """A status with everything that a test does not care about filled in."""
-    known: dict[str, Any] = {
-        "running": state != "off",
-        "state": state,
-        "seconds": seconds,
-        "threshold": 0.5,
-        "probe": "wrapped",
-        "rings": {},
-        "utilisation": 0.25,
-        "ticks": 3,
-        "pauses": 2,
-        "cpu_seconds": 0.0,
-        "wakes": 0,
-        "samples": 0,
-        "lost": 0,
-        "error": None,
-    }
-    return Status(**{**known, **fields})
 
 
 def offender(name: str, total: float = 1.0) -> Offender:

@@ -180,6 +180,13 @@ def test_options_from_the_environment() -> None:
     assert _options(TXWATCHDOG_QUIET="0", TXWATCHDOG_THRESHOLD="").quiet is False
 
 
+def test_help_has_examples() -> None:
+    """Each example in the help is a line of its own, which can be copied."""
+    result = CliRunner().invoke(cli.main, ["run", "--help"])
+    assert "  txwatchdog run -- twist web --path .\n" in result.output
+    assert "  txwatchdog run --no-manhole -- -m my_service\n" in result.output
+
+
 _WORST = {
     "function": "fetch_user",
     "file": "/srv/app/db.py",

@@ -6,27 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from attrs import define, field
-from builders import pause
+from builders import pause, status
 
 from txwatchdog.activity import Activity
 from txwatchdog.records import Function, Pause, Stack, Status
-
-STATUS = Status(
-    running=True,
-    state="idle",
-    seconds=0.0,
-    threshold=0.5,
-    probe="EPollReactor._poller.poll, wrapped",
-    rings={},
-    utilisation=0.0,
-    ticks=0,
-    pauses=0,
-    cpu_seconds=0.25,
-    wakes=7,
-    samples=3,
-    lost=2,
-    error=None,
-)
 
 
 @define(slots=False)
@@ -56,7 +39,7 @@ class FakeWatchdog:
 
     def status(self) -> Status:
         """What it does."""
-        return STATUS
+        return status(cpu_seconds=0.25, wakes=7, samples=3, lost=2)
 
     def on_pause(self, callback: Callable[[Pause], object]) -> Callable[[], None]:
         """Have `callback` called."""

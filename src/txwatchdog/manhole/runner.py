@@ -24,7 +24,7 @@ from txwatchdog.manhole.spool import STDERR
 from txwatchdog.manhole.statement import Statement
 from txwatchdog.manhole.statuses import INTERRUPTED
 from txwatchdog.manhole.values import Node
-from txwatchdog.manhole.worker import in_worker
+from txwatchdog.manhole.worker import in_worker_until
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -362,15 +362,7 @@ class Runner:
 
     async def _elsewhere(self, work: Callable[[], T], why_long: str) -> asyncio.Future[T] | None:
         """Have something done in a thread of its own; None if the operator did not want to wait."""
-        done = in_worker(work)
-        interrupted = asyncio.ensure_future(self._interrupted.wait())
-        try:
-            either: set[asyncio.Future[Any]] = {done, interrupted}
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            interrupted.cancel()
-            if not done.done():
-                done.cancel()
+        done = await in_worker_until(self._interrupted, work)
         if done.cancelled():
             self._say(f"given up: {why_long}")
             return None

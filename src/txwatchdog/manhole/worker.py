@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["in_worker"]
+__all__ = ["in_worker", "in_worker_until"]
 
 T = TypeVar("T")
 
@@ -57,4 +57,26 @@ def in_worker(work: Callable[[], T]) -> asyncio.Future[T]:
         threading.Thread(target=run, name="txwatchdog-manhole-worker", daemon=True).start()
     except RuntimeError:  # the process's limit of threads: better slow than not at all
         run()
+    return done
+
+
+async def in_worker_until(given_up: asyncio.Event, work: Callable[[], T]) -> asyncio.Future[T]:
+    """Have something done as `in_worker` does, and wait until it is, or until it is given up.
+
+    Args:
+        given_up: Set by who does not want to wait any longer.
+        work: What to do.
+
+    Returns:
+        What it returned or raised; cancelled if it was given up.
+    """
+    done = in_worker(work)
+    waiting = asyncio.ensure_future(given_up.wait())
+    try:
+        either: set[asyncio.Future[Any]] = {done, waiting}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiting.cancel()
+        if not done.done():
+            done.cancel()
     return done

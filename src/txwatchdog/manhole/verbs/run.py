@@ -22,7 +22,7 @@ from txwatchdog.manhole.spool import STDERR
 from txwatchdog.manhole.statuses import INTERRUPTED, RAISED, USAGE
 from txwatchdog.manhole.verbs.lines import NAMES
 from txwatchdog.manhole.verbs.table import VERBS, Call, UsageError, read_order
-from txwatchdog.manhole.worker import in_worker
+from txwatchdog.manhole.worker import in_worker_until
 
 if TYPE_CHECKING:
     from txwatchdog.manhole.around.looks import Around
@@ -156,15 +156,7 @@ class Verbs:
         )
         if not self._in_console:
             heed_ctrl_c(self._channel, self.interrupt)
-        text = in_worker(lambda: order.carry_out(call))
-        interrupted = asyncio.ensure_future(self._interrupted.wait())
-        try:
-            either: set[asyncio.Future[Any]] = {text, interrupted}
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            interrupted.cancel()
-            if not text.done():
-                text.cancel()
+        text = await in_worker_until(self._interrupted, lambda: order.carry_out(call))
         if text.cancelled():
             return self._complain(f"{order.verb.name}: given up", INTERRUPTED)
         error = text.exception()
