@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -39,6 +40,11 @@ class Report(NamedTuple):
     function: str | None
     trace: tuple[str, ...] = ()
     seconds: float | None = None
+
+
+def let_anywhere(client: subprocess.Popen[bytes]) -> None:
+    """Let a client that is not what is measured run on any core, whichever we are bound to."""
+    os.sched_setaffinity(client.pid, range(os.cpu_count() or 1))
 
 
 class Method:
@@ -91,6 +97,14 @@ class Ours(Method):
         self.watchdog.stop()
 
 
+class OursBesideThread(Ours):
+    """txwatchdog, where the process has another thread, as most have, with and without it."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        threading.Thread(target=threading.Event().wait, daemon=True).start()
+
+
 class OursWithMetrics(Ours):
     """txwatchdog, its metrics scraped ten times a second: 150 times as often as Prometheus does."""
 
@@ -114,6 +128,7 @@ class OursWithMetrics(Ours):
             f"    urllib.request.urlopen({url!r}).read(); time.sleep({self.EVERY_SECONDS})\n"
         )
         self._scraper = subprocess.Popen([sys.executable, "-c", scrape])
+        let_anywhere(self._scraper)
 
     def off(self) -> None:
         if self._scraper is not None:
@@ -157,6 +172,7 @@ class OursWithConsole(Ours):
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         )
+        let_anywhere(self._ssh)
         assert self._ssh.stdout is not None
         seen = b""
         while b">>>" not in seen:
@@ -178,6 +194,12 @@ class OursWithConsole(Ours):
         self.settled = True
 
 
+class Readings:
+    """Of the clock, kept where that is cheapest."""
+
+    __slots__ = ("since", "until")
+
+
 class Floor(Method):
     """What the most frugal exact probe would do: the clock read when the wait ends and begins."""
 
@@ -187,7 +209,7 @@ class Floor(Method):
 
     def on(self) -> None:
         wait, now = self._bare.poll, time.monotonic
-        busy = SimpleNamespace(since=0.0, until=0.0)
+        busy = Readings()
 
         def poll(timeout: Any = None, maxevents: Any = None) -> Any:
             busy.until = now()
@@ -203,6 +225,19 @@ class Floor(Method):
 
     def off(self) -> None:
         self.reactor._poller = self._bare
+
+
+class IdleThread(Method):
+    """A second thread that does nothing, without which no pause is seen from outside of it."""
+
+    def on(self) -> None:
+        self._enough = threading.Event()
+        self._thread = threading.Thread(target=self._enough.wait)
+        self._thread.start()
+
+    def off(self) -> None:
+        self._enough.set()
+        self._thread.join()
 
 
 class Original(Method):
@@ -322,7 +357,9 @@ METHODS: dict[str, type[Method]] = {
     "txwatchdog": Ours,
     "txwatchdog-metrics": OursWithMetrics,
     "txwatchdog-console": OursWithConsole,
+    "txwatchdog-beside-thread": OursBesideThread,
     "floor": Floor,
+    "thread": IdleThread,
     "original": Original,
     "asyncio-debug": AsyncioDebug,
     "aiodebug": Aiodebug,

@@ -24,7 +24,7 @@ from .peers import Missing, python_with, version_of
 
 __all__ = ["run"]
 
-SEGMENT_SECONDS = 0.1  # short, so that both halves of a pair meet the same machine
+SEGMENT_SECONDS = 0.15  # short, so that both halves of a pair meet the same machine
 WARM_REQUESTS = 200
 GOALS = {"web": 1.01, "echo": 1.02}
 COLUMNS = (
@@ -95,6 +95,8 @@ CONTENDERS = (
     Contender("txwatchdog, metrics scraped 10 times a second", "txwatchdog-metrics", slow=True),
     Contender("txwatchdog, a console open", "txwatchdog-console", slow=True),
     Contender("txwatchdog, asyncio reactor", "txwatchdog", "asyncio"),
+    Contender("txwatchdog, in a process that has a thread anyway", "txwatchdog-beside-thread"),
+    Contender("a second thread that does nothing", "thread", takes_stacks=False),
     Contender("two clock readings alone (port)", "floor", takes_stacks=False),
     Contender("the original method (port)", "original"),
     Contender("py-spy record -r 100", "nothing", peer="py-spy", external=_py_spy, slow=True),
@@ -175,6 +177,22 @@ def switched(server: Spoken, contender: Contender) -> Iterator[None]:
         server.ask("off")
 
 
+@contextlib.contextmanager
+def apart(pid: int) -> Iterator[None]:
+    """That process on one core, this one on another: neither is moved about."""
+    before = os.sched_getaffinity(0)
+    first, *others = sorted(before)
+    if not others:
+        yield
+        return
+    os.sched_setaffinity(pid, {first})
+    os.sched_setaffinity(0, {others[0]})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
 def pairs(server_name: str, contender: Contender, count: int) -> list[tuple[Segment, Segment]]:
     """So many times without and with, in one process, the order turned round each time."""
     python = {} if contender.peer is None else {"python": python_with(contender.peer)}
@@ -182,7 +200,10 @@ def pairs(server_name: str, contender: Contender, count: int) -> list[tuple[Segm
         python = {}
     arguments = (server_name, contender.reactor, contender.method, 0.5)
     found = []
-    with child("served.py", *arguments, **python, stderr=subprocess.DEVNULL) as server:
+    with (
+        child("served.py", *arguments, **python, stderr=subprocess.DEVNULL) as server,
+        apart(server.pid),
+    ):
         client = Client(server_name, server.hear()["port"])
         client.send(WARM_REQUESTS * 5)
         requests = max(200, int(measure(server, client, 500).rate * SEGMENT_SECONDS))
@@ -200,7 +221,7 @@ def pairs(server_name: str, contender: Contender, count: int) -> list[tuple[Segm
 
 def compare(bench: Bench, server: str, title: str) -> Table:
     """A table: all contenders on one server."""
-    number, fewer, processes = bench.times(36, 16), bench.times(30, 4), bench.times(3, 2)
+    number, fewer, processes = bench.times(90, 16), bench.times(30, 4), bench.times(3, 2)
     table = Table(
         f"Overhead: {title}; with / without, {number} alternating pairs"
         f" ({fewer} where putting it on is slow) in {processes} processes",
