@@ -30,13 +30,17 @@ from faults import (
 )
 from lifecycle import Service, doze, run_service
 from support import emit, install_reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import LogLevel
 
 from txwatchdog import Watchdog
+from txwatchdog.errors import ListenError
 from txwatchdog.manhole import Manhole
+from txwatchdog.metrics import MetricsServer
 
 __all__ = ["FAULTS"]
+
+ADVICE = "too many open files; the process has no descriptor left: raise its limit (ulimit -n)"
 
 
 def manhole_of(service: Service) -> Manhole:
@@ -111,7 +115,8 @@ async def no_thread_to_be_had(service: Service) -> None:
     assert manhole.address is None
     said = logged(service)
     assert [text.split(":")[0] for text in said if "watch thread" in text], said
-    assert [text for text in said if text.startswith("the manhole cannot begin")], said
+    (text,) = [text for text in said if "without the manhole" in text]
+    assert "can't start new thread; the process has no thread left: raise its limit" in text, text
     await service.paused(doze)
     watchdog.stop()
     assert gc.callbacks == collectors
@@ -139,11 +144,57 @@ async def no_descriptor_from_the_start(service: Service) -> None:
         await service.until(lambda: watchdog.status().rings["thread"] == "on", "it is on")
         await assert_sees(service, watchdog)
         assert "Too many open files" in watchdog.status().rings["blackbox"]
-    assert "too many open files" in problem.lower(), problem
+    assert "too many open files; the process has no descriptor left" in problem, problem
     assert manhole.address is None
     watchdog.stop()
     manhole.start()
     await assert_answers(service, manhole)
+    await manhole.stop()
+
+
+@fault
+async def no_descriptor_for_a_loop(service: Service) -> None:
+    """With too few left for a loop, or for Conch's files, all that is said is what to do."""
+    service.expects_failures = True
+    metrics = MetricsServer(service.watchdog(), "tcp:0")
+    for served, whose in ((manhole_of(service), "the manhole"), (metrics, "the metrics server")):
+        for few in (1, 2):
+            with no_descriptor_left(but=few):
+                served.start()
+                gc.collect()
+            assert served.address is None
+            (said,) = logged(service, LogLevel.warn)
+            assert said.endswith(f": {ADVICE}; the service goes on without {whose} "), said
+            service.events.clear()
+        await maybeDeferred(served.stop)
+
+
+@fault
+async def no_descriptor_to_import_by(service: Service) -> None:
+    """With none left to read Conch by, all that is said is what to do; there or in the thread."""
+    service.expects_failures = True
+    manhole = manhole_of(service)
+    manhole.start()  # all is imported
+    await service.turn()
+    await assert_answers(service, manhole)
+    await manhole.stop()
+    known = {name: sys.modules.pop(f"txwatchdog.manhole.{name}") for name in ("keyring", "serving")}
+    problem = ""
+    with no_descriptor_left():
+        try:
+            manhole.start()
+        except ListenError as error:
+            problem = str(error)
+    assert problem.endswith(ADVICE), problem
+    assert manhole.address is None
+    service.events.clear()
+    with no_descriptor_left(but=3):  # as many as a loop and its socket take
+        manhole.start()
+        await service.until(lambda: manhole.address is None, "it has given up")
+    (said,) = logged(service)
+    assert said.endswith(f": {ADVICE}; the service goes on without the manhole "), said
+    for name, module in known.items():
+        sys.modules[f"txwatchdog.manhole.{name}"] = module
     await manhole.stop()
 
 

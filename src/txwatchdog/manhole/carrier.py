@@ -100,11 +100,6 @@ class Wire:
         """Who is at the other end, for people to read."""
         return getattr(self._peer, "host", None) or "a local socket"
 
-    def fileno(self) -> int:
-        """The socket's number; -1 once it is closed."""
-        carried = self._transport.get_extra_info("socket")
-        return -1 if carried is None else int(carried.fileno())
-
     def getPeer(self) -> IAddress:
         return self._peer
 
