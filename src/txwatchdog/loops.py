@@ -57,10 +57,8 @@ class LoopThread:
         self._log = log
         self._listening = bind(endpoint)
         self.address: IAddress | None = address_of(self._listening)
-        """Where it listens; None if it does no more: it has ended, or failed, which the log says.
-        Any thread may read it."""
-        # Not epoll, which takes a descriptor, and is no faster for so few. It is ours to be asked
-        # for what the loop serves.
+        """Where it listens; None if it has ended, or failed, which the log says. Any thread."""
+        # Not epoll, which takes a descriptor, and is no faster for so few.
         self._selector = selectors.PollSelector()
         self._own: set[int] = set()  # what wakes the loop up
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -70,8 +68,7 @@ class LoopThread:
     def launch(self) -> None:
         """Start the thread; in the reactor's. Not before a service is a daemon: it would be lost.
 
-        At the process's limit of descriptors or threads the log says so, and nothing listens any
-        more, for nobody would ever answer there.
+        At the process's limit of descriptors or threads the log says so, and nothing listens.
         """
         loop: _Loop | None = None
         try:
@@ -93,11 +90,7 @@ class LoopThread:
             _launched.add(self)
 
     def end(self) -> bool:
-        """Close everything. Any thread; does not wait for it.
-
-        Returns:
-            False if there is no thread, so that all is over already.
-        """
+        """Begin to close everything. Any thread. False if there is none, so that all is over."""
         if self._loop is None or self._thread is None or not self._thread.is_alive():
             self._close()
             return False
@@ -115,29 +108,24 @@ class LoopThread:
     def forget(self) -> None:
         """In a forked child, which has no such thread: the sockets are the parent's.
 
-        They would stay open for as long as the child lives. `/dev/null` takes each one's number,
-        which is still owned by an object here, so nothing of the child's is closed by mistake.
+        They would stay open for as long as the child lives. `/dev/null` takes each connection's
+        number, which an object here still owns, so nothing of the child's is closed by mistake.
         """
+        numbers = self._watched() - self._own - {self._listening.fileno()}
         self.address = None  # a socket file is the parent's, too
-        numbers = {self._listening.fileno(), *self._watched()} - self._own - {-1}
-        for number in numbers:
-            os.close(number)
+        self._listening.close()
         if numbers:
             null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-            for number in numbers - {null}:
+            for number in numbers:
                 os.dup2(null, number, inheritable=False)
-            if null not in numbers:
-                os.close(null)
+            os.close(null)
 
     def _watched(self) -> set[int]:
         """The descriptors that the loop waits for; none if it is closed."""
         return {key.fd for key in (self._selector.get_map() or {}).values()}
 
     async def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Serve what comes until `_is_over` is set, then see off whoever is there. In the thread.
-
-        If the loop breaks off it is resumed, with `_is_over` set.
-        """
+        """Serve until `_is_over` is set, then see off whoever is there. In the thread."""
         raise NotImplementedError
 
     def _start(self, thread: threading.Thread) -> None:
@@ -164,11 +152,9 @@ class LoopThread:
 
     def _tell(self, error: OSError) -> None:
         """Say that it could not begin, and what to do."""
-        self._log.error(
-            "{problem}; the service goes on without {whose}",
-            problem=str(refusal(self._endpoint, error)),
-            whose=self._whose,
-        )
+        problem = str(refusal(self._endpoint, error))
+        text = "{problem}; the service goes on without {whose}"
+        self._log.error(text, problem=problem, whose=self._whose)
 
     def _close(self) -> None:
         """Listen no more. In the thread while that lives; may be called again."""

@@ -137,10 +137,7 @@ class MetricsServer:
         return None if scraped is None else scraped.address
 
     def start(self) -> None:
-        """Listen; answer as soon as the reactor runs. Starting what is started is harmless.
-
-        If the process has no room for a thread or its loop then, the log says so, and `address` is
-        None.
+        """Listen; answer once the reactor runs, or log why not. Harmless if it is started.
 
         Raises:
             ListenError: the endpoint can't be listened on.

@@ -92,6 +92,7 @@ class Manhole:
         self._statement_timeout = statement_timeout
         self._watchdog = watchdog
         self._reactor = watchdog.reactor
+        self._thread = ReactorThread(watchdog.reactor)
         self._endpoint = endpoint
         # Absolute now: a service that daemonises changes its directory.
         self._keys = Path(keys).absolute()
@@ -115,8 +116,8 @@ class Manhole:
     def start(self) -> None:
         """Begin to listen; sessions are served as soon as the reactor runs.
 
-        What can fail does so here, but for a thread or loop that the process has no room for then:
-        the log says so, and `address` is None. Starting what is started is harmless.
+        What can fail does so here; if there is no thread to be had then, the log says so. Starting
+        what is started is harmless.
 
         Raises:
             KeysError: The host key or ``authorized_keys`` is missing, unsafe or unreadable.
@@ -162,7 +163,7 @@ class Manhole:
             "before", "shutdown", self._shut_down
         )
         # Not before: a thread does not survive the fork of a service that daemonises.
-        self._withdraw_launch = ReactorThread(self._reactor).when_running(server.launch)
+        self._withdraw_launch = self._thread.when_running(server.launch)
 
     def stop(self) -> Deferred[None]:
         """Close all sessions and stop listening. From any thread, any number of times.
@@ -172,17 +173,11 @@ class Manhole:
             Once the reactor has stopped, it has already fired.
         """
         done: Deferred[None] = Deferred()
-        if self._is_elsewhere():
+        if self._reactor.running and not self._thread.is_current:
             contextvars.Context().run(self._reactor.callFromThread, self._stop, done)
         else:
             self._stop(done)
         return done
-
-    def _is_elsewhere(self) -> bool:
-        """Whether this is not the reactor's thread, as far as the manhole can tell."""
-        from twisted.python import threadable
-
-        return threadable.isInIOThread() is False and bool(getattr(self._reactor, "running", False))
 
     def _shut_down(self) -> Deferred[None]:
         """Called by the reactor when it shuts down; it waits for the result."""
@@ -205,7 +200,7 @@ class Manhole:
             done.callback(None)
             return
         self._ending.waiting.append(done)
-        if not getattr(self._reactor, "running", False):
+        if not self._reactor.running:
             # No reactor will tell when it is over, so it is waited for.
             self._ended(self._ending)
 
@@ -275,7 +270,7 @@ class _Server(LoopThread):
     def end(self) -> bool:
         """In the reactor's thread."""
         is_ending = super().end()
-        if is_ending and getattr(self._reactor, "running", False):
+        if is_ending and self._reactor.running:
             self._stuck = self._reactor.callLater(_PATIENCE, self._on_ended, self)
         return is_ending
 
@@ -341,7 +336,7 @@ class _Server(LoopThread):
         connections = self._connections
 
         def receive(visit: Visit) -> Carrier:
-            return Carrier(lambda: factory.build(visit), loop, connections, strangers)
+            return Carrier(lambda: factory.build(visit), loop, connections)
 
         door = Door(self._listening, loop, Admission(self._limits), strangers, receive)
         door.open()
