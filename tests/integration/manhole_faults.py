@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -91,6 +92,11 @@ def ssh(manhole: Manhole, command: str) -> tuple[str, str, int]:
     return output.decode(), errors.decode(), process.returncode
 
 
+def has_ended(client: subprocess.Popen[bytes]) -> bool:
+    """Whether a client has."""
+    return client.poll() is not None
+
+
 async def assert_answers(service: Service, manhole: Manhole) -> None:
     """A login works, and a statement runs in the reactor's thread."""
     answer = await service.in_thread(ssh, manhole, "import threading; threading.active_count() > 0")
@@ -126,6 +132,29 @@ async def no_thread_to_be_had(service: Service) -> None:
     await assert_answers(service, manhole)
     await manhole.stop()
     watchdog.stop()
+
+
+@fault
+async def no_thread_for_a_statement(service: Service) -> None:
+    """What would take one is refused, with what to do; what takes none works; so all goes on."""
+    manhole = manhole_of(service)
+    manhole.start()
+    await service.turn()
+    advice = b"can't start new thread; the process has no thread left: raise its limit (ulimit -u)"
+    with no_thread_starts():
+        for command, status, said in (
+            ("status", 1, advice),
+            ("watchdog.top()", 1, advice),
+            ("threads()", 1, advice),
+            ("str(watchdog.status())", 0, b"watchdog"),
+            ("6 * 7", 0, b"42"),
+        ):
+            with ssh_begins(manhole, command) as client:
+                await service.until(partial(has_ended, client), "it is answered")
+                output, errors = client.communicate()
+            assert client.returncode == status, (command, output, errors)
+            assert said in (errors if status else output), (command, output, errors)
+    await manhole.stop()
 
 
 @fault

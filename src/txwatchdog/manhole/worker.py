@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import errno
 import threading
 from typing import TYPE_CHECKING, TypeVar
+
+from txwatchdog.errors import LIMITS, ManholeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +30,8 @@ def in_worker(work: Callable[[], T]) -> asyncio.Future[T]:
         work: What to do.
 
     Returns:
-        What it returns or raises. To give up waiting does not end it.
+        What it returns or raises; a `ManholeError` if no thread is to be had. It is not done here
+        then, where it would hold up all sessions. To give up waiting does not end it.
     """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[T] = loop.create_future()
@@ -55,6 +59,11 @@ def in_worker(work: Callable[[], T]) -> asyncio.Future[T]:
 
     try:
         threading.Thread(target=run, name="txwatchdog-manhole-worker", daemon=True).start()
-    except RuntimeError:  # the process's limit of threads: better slow than not at all
-        run()
+    except (RuntimeError, MemoryError) as error:
+        done.set_exception(
+            ManholeError(
+                f"this takes a thread of its own: {error}; {LIMITS[errno.EAGAIN]}, or ask for what"
+                " takes none: 'str(watchdog.status())'"
+            )
+        )
     return done
