@@ -55,9 +55,12 @@ class Note:
 
     For one block at a time. It takes about a microsecond, neither locks nor raises, and looks at
     no value: that is done when a pause is sampled. Any thread may use it.
+
+    Left before a block within it, it is taken out from around that one, whose note stays. To enter
+    it again before it is left, or to leave it twice, does nothing.
     """
 
-    __slots__ = ("_code", "_depth", "_fields", "_key", "_outer", "_table")
+    __slots__ = ("_code", "_depth", "_fields", "_is_entered", "_key", "_outer", "_table")
 
     def __init__(self, table: dict[int, Note], fields: Mapping[str, object]) -> None:
         self._table = table
@@ -66,8 +69,12 @@ class Note:
         self._code: CodeType | None = None
         self._outer: Note | None = None
         self._depth = 0
+        self._is_entered = False
 
     def __enter__(self) -> None:
+        if self._is_entered:
+            return  # it would be around itself
+        self._is_entered = True
         frame = sys._getframe(1)
         while (caller := frame.f_back) is not None and (
             caller.f_code.co_name in _ENTERING or frame.f_code.co_name in _ENTERING
@@ -89,13 +96,16 @@ class Note:
         problem: BaseException | None,
         where: TracebackType | None,
     ) -> None:
-        table, outer = self._table, self._outer
-        if table.get(self._key) is not self:
-            self._fields = NO_NOTES  # left before one within it: passed over from now on
+        if not self._is_entered:
             return
-        while outer is not None and outer._fields is NO_NOTES:
-            outer = outer._outer
-        if outer is None:
+        self._is_entered = False
+        table, outer = self._table, self._outer
+        innermost = table.get(self._key)
+        if innermost is not self:  # left before one within it, or there was no room for it
+            inner = next((note for note in _chain(innermost) if note._outer is self), None)
+            if inner is not None:
+                inner._outer = outer
+        elif outer is None:
             del table[self._key]
         else:
             table[self._key] = outer
@@ -104,10 +114,19 @@ class Note:
 
     def levels(self, frame: FrameType) -> Iterator[Mapping[str, object]]:
         """What was noted in `frame`, innermost block first; nothing if the note is not its own."""
-        note: Note | None = self
-        while note is not None and note._code is frame.f_code:
+        for note in _chain(self):
+            if note._code is not frame.f_code:
+                return
             yield note._fields
-            note = note._outer
+
+
+def _chain(note: Note | None) -> Iterator[Note]:
+    """It, and those around it. Bounded, whatever threads that share one make of it."""
+    for _ in range(MAX_DEPTH + 1):
+        if note is None:
+            return
+        yield note
+        note = note._outer
 
 
 class Notes:

@@ -18,12 +18,12 @@ from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.endpoints import AdoptedStreamServerEndpoint, serverFromString
 from twisted.python.failure import Failure
 
-from txwatchdog.errors import ListenError
+from txwatchdog.errors import LIMITS, ListenError
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress
 
-__all__ = ["address_of", "bind", "close"]
+__all__ = ["address_of", "bind", "close", "refusal"]
 
 _REMEDIES = {
     errno.EADDRINUSE: "stop what holds it or choose another endpoint",
@@ -31,7 +31,7 @@ _REMEDIES = {
     errno.EACCES: "choose a place that this user may listen on (a port from 1024 up)",
     errno.EPERM: "choose a place that this user may listen on (a port from 1024 up)",
     errno.ENOENT: "make the directory that the socket belongs in",
-    errno.EMFILE: "the process has no descriptor left: raise its limit (ulimit -n)",
+    **LIMITS,
 }
 
 
@@ -63,9 +63,7 @@ def bind(endpoint: str) -> socket.socket:
     except ListenError:
         raise
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        remedy = _REMEDIES.get(error.errno or 0, "choose another endpoint")
-        raise ListenError(f"cannot listen on {endpoint}: {reason}; {remedy}") from error
+        raise refusal(endpoint, error) from error
     except Exception as error:
         raise ListenError(
             f"cannot listen on {endpoint!r}: {_first_line(error)}; give an endpoint of the kind "
@@ -73,6 +71,13 @@ def bind(endpoint: str) -> socket.socket:
         ) from error
     assert isinstance(result, socket.socket)
     return result
+
+
+def refusal(endpoint: str, error: OSError) -> ListenError:
+    """What to raise, or log, if an endpoint can't be listened on for a reason of the system's."""
+    reason = (error.strerror or str(error)).lower()
+    remedy = _REMEDIES.get(error.errno or 0, "choose another endpoint")
+    return ListenError(f"cannot listen on {endpoint}: {reason}; {remedy}")
 
 
 def address_of(listening: socket.socket) -> IAddress:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+
 __all__ = [
+    "LIMITS",
     "AuditError",
     "DemoError",
     "ExtraMissingError",
@@ -13,6 +16,13 @@ __all__ = [
     "ProgramError",
     "WatchdogError",
 ]
+
+
+LIMITS = {
+    errno.EMFILE: "the process has no descriptor left: raise its limit (ulimit -n)",
+    errno.EAGAIN: "the process has no thread left: raise its limit (ulimit -u)",
+}
+"""What to do at a limit of the process, whatever it was that met it."""
 
 
 class WatchdogError(Exception):

@@ -11,9 +11,7 @@ from importlib import metadata
 from typing import Any
 
 from twisted.internet.interfaces import IAddress
-from twisted.logger import Logger
 
-from txwatchdog.binding import bind
 from txwatchdog.errors import ExtraMissingError
 from txwatchdog.measures import BOUND_LABELS, MEASURES, OFFENDERS, Measure, Measured, Tally
 from txwatchdog.reactor import ReactorThread
@@ -41,8 +39,6 @@ __all__ = ["MetricsServer", "WatchdogCollector"]
 
 JOIN_SECONDS = 1.5
 """How long `stop` waits for the thread, which a slow collector may hold up."""
-
-_log = Logger(namespace="txwatchdog.metrics")
 
 
 class WatchdogCollector(Collector):
@@ -141,7 +137,7 @@ class MetricsServer:
         return None if scraped is None else scraped.address
 
     def start(self) -> None:
-        """Listen; answer as soon as the reactor runs. Starting what is started is harmless.
+        """Listen; answer once the reactor runs, or log why not. Harmless if it is started.
 
         Raises:
             ListenError: the endpoint can't be listened on.
@@ -151,7 +147,7 @@ class MetricsServer:
                 if self._scraped.address is not None:
                     return
                 self.stop()  # it has failed, which the log says
-            scraped = self._scraped = Scraped(bind(self._endpoint), make_wsgi_app(self._registry))
+            scraped = self._scraped = Scraped(self._endpoint, make_wsgi_app(self._registry))
             # Not before: a thread does not survive the fork of a service that daemonises.
             self._undo.append(self._thread.when_running(lambda: self._launch(scraped)))
 
@@ -162,20 +158,15 @@ class MetricsServer:
             while self._undo:
                 self._undo.pop()()
         if scraped is not None:
-            scraped.end(JOIN_SECONDS)
+            scraped.end()
+            scraped.join(JOIN_SECONDS)
 
     def _launch(self, scraped: Scraped) -> None:
         """The reactor runs. In its thread."""
         with self._switch:
             if self._scraped is not scraped:
                 return
-            try:
-                scraped.launch()
-            except Exception as error:  # the process's limit of descriptors or threads
-                self._scraped = None
-                scraped.end(0)  # nobody would ever answer there
-                _log.error("metrics can't be served: {error!r}; the service goes on", error=error)
-                return
+            scraped.launch()
             trigger = self._reactor.addSystemEventTrigger("after", "shutdown", self.stop)
             self._undo.append(lambda: self._forget_trigger(trigger))
 

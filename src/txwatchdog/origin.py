@@ -242,6 +242,7 @@ def creator_of(lines: Any) -> str | None:
     for line in reversed(lines):
         head = str(line).strip().split("\n", 1)[0]
         if head.startswith("File ") and "/twisted/internet/" not in head:
-            file, number, function = (part.strip() for part in head.split(",", 2))
-            return f"{file[6:-1]}:{number[5:]} {function}"
+            file, _, place = head[6:].rpartition('", line ')
+            number, _, function = place.partition(", ")
+            return f"{file}:{number} {function}"
     return None

@@ -8,23 +8,17 @@ the oldest is dropped, which is one that lingers.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
-from socket import socket
 from typing import Any, TypeAlias
 from urllib.parse import unquote, urlsplit
-from weakref import WeakSet
 
 from attrs import frozen
-from twisted.internet.interfaces import IAddress
 from twisted.logger import Logger
 
-from txwatchdog.binding import address_of, close
-from txwatchdog.logs import log_failure, loop_reporter
+from txwatchdog.logs import log_failure
+from txwatchdog.loops import LoopThread
 from txwatchdog.pauselog import RateLimit
 
 __all__ = ["Bounds", "Scraped", "WsgiApp"]
@@ -52,71 +46,25 @@ class Bounds:
     seconds: float = 10.0
 
 
-class Scraped:
+class Scraped(LoopThread):
     """One listening socket, and the thread that answers on it.
 
     Args:
-        listening: as `binding.bind` returns it. It is closed at the end.
+        endpoint: as for `binding.bind`.
         app: what answers, called in that thread with a request's environment (its method, path,
             query and headers).
         bounds: how much of it anyone may have.
+
+    Raises:
+        ListenError: the endpoint can't be listened on.
     """
 
-    def __init__(self, listening: socket, app: WsgiApp, bounds: Bounds | None = None) -> None:
-        self._listening = listening
+    def __init__(self, endpoint: str, app: WsgiApp, bounds: Bounds | None = None) -> None:
+        super().__init__(endpoint, name="txwatchdog-metrics", whose="the metrics server", log=_log)
         self._app = app
         self._bounds = bounds or Bounds()
         # Whoever may connect can ask for what the application fails on, as often as they like.
         self._complaints = RateLimit(COMPLAINTS, int(COMPLAINT_SECONDS * 1e9))
-        self.address: IAddress | None = address_of(listening)
-        self._loop: asyncio.SelectorEventLoop | None = None
-        self._over = asyncio.Event()
-        self._thread: threading.Thread | None = None
-
-    def launch(self) -> None:
-        """Start the thread. Not before the service has become a daemon: it would be lost."""
-        # Made directly: never uvloop's, never what a policy of the service's would choose.
-        loop = asyncio.SelectorEventLoop()
-        loop.set_debug(False)
-        loop.set_exception_handler(loop_reporter(_log, "the metrics' thread"))
-        thread = threading.Thread(
-            target=self._run, args=(loop,), name="txwatchdog-metrics", daemon=True
-        )
-        try:
-            thread.start()
-        except BaseException:
-            loop.close()
-            raise
-        self._loop, self._thread = loop, thread
-        _launched.add(self)
-
-    def end(self, seconds: float) -> None:
-        """Close everything, waiting for the thread's end no longer than `seconds`. Any thread."""
-        _launched.discard(self)
-        if self._loop is None or self._thread is None:
-            self._close()
-            return
-        with contextlib.suppress(RuntimeError):  # the loop has ended by itself
-            self._loop.call_soon_threadsafe(self._over.set)
-        if self._thread is not threading.current_thread():
-            self._thread.join(seconds)
-            if self._thread.is_alive():
-                _log.warn("the metrics' thread has not ended: it is left behind")
-
-    def forget(self) -> None:
-        """In a forked child: the socket is the parent's."""
-        self._listening.close()
-        self.address = None
-
-    def _run(self, loop: asyncio.SelectorEventLoop) -> None:
-        """The thread's body."""
-        try:
-            loop.run_until_complete(self._serve(loop))
-        except BaseException:
-            log_failure(_log, "the metrics' thread has failed; the service goes on without it")
-        finally:
-            self._close()
-            loop.close()
 
     async def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
         connections: dict[_Exchange, None] = {}  # oldest first
@@ -125,7 +73,7 @@ class Scraped:
             lambda: _Exchange(self._app, self._bounds, connections, self._complain),
             sock=self._listening,
         )
-        await self._over.wait()
+        await self._is_over.wait()
         server.close()
         for connection in list(connections):
             connection.drop()
@@ -135,10 +83,6 @@ class Scraped:
         """The application has failed; called where that is handled. Logs it, at a bounded rate."""
         if self._complaints.allows(time.monotonic_ns()):
             log_failure(_log, "the metrics could not be told")
-
-    def _close(self) -> None:
-        close(self._listening, self.address)
-        self.address = None
 
 
 class _Exchange(asyncio.Protocol):
@@ -247,16 +191,3 @@ def _environ(head: bytes) -> dict[str, Any] | None:
             return None
         environ[f"HTTP_{name.strip().upper().replace('-', '_')}"] = value.strip()
     return environ
-
-
-_launched: WeakSet[Scraped] = WeakSet()
-"""Those whose thread runs here: a child that is forked now has not got it, but the socket."""
-
-
-def _forget_all() -> None:
-    for scraped in list(_launched):
-        scraped.forget()
-    _launched.clear()
-
-
-os.register_at_fork(after_in_child=_forget_all)

@@ -199,6 +199,9 @@ class Readings:
 
     __slots__ = ("since", "until")
 
+    def __init__(self) -> None:
+        self.since = self.until = 0.0
+
 
 class Floor(Method):
     """What the most frugal exact probe would do: the clock read when the wait ends and begins."""

@@ -22,7 +22,7 @@ from lifecycle import (
     Service,
     doze,
 )
-from twisted.logger import ILogObserver, Logger, LogLevel, globalLogPublisher
+from twisted.logger import ILogObserver, Logger, LogLevel, formatEvent, globalLogPublisher
 
 from txwatchdog import Pause, Watchdog
 from txwatchdog.blame import blame_samples
@@ -39,7 +39,7 @@ def fault(function: Scenario) -> Scenario:
 def logged(service: Service, level: LogLevel = LogLevel.error) -> list[str]:
     """What the log says that is so bad, or worse; of failures, their text."""
     texts = [e for e in service.events if e["log_level"] >= level]
-    return [f"{e['log_format']} {e.get('log_failure', '')}" for e in texts]
+    return [f"{formatEvent(e)} {e.get('log_failure', '')}" for e in texts]
 
 
 def pauses_at(function: str, watchdog: Watchdog) -> list[Pause]:
@@ -284,12 +284,13 @@ async def huge_switch_interval(service: Service) -> None:
 
 
 @contextlib.contextmanager
-def no_descriptor_left() -> Iterator[None]:
-    """At the process's limit of descriptors."""
+def no_descriptor_left(but: int = 0) -> Iterator[None]:
+    """At the process's limit of descriptors, or so many before it."""
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    lowest = os.dup(0)
-    os.close(lowest)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, limits[1]))
+    lowest = [os.dup(0) for _ in range(but + 1)]
+    for each in lowest:
+        os.close(each)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest[-1], limits[1]))
     try:
         yield
     finally:

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -30,13 +31,17 @@ from faults import (
 )
 from lifecycle import Service, doze, run_service
 from support import emit, install_reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import LogLevel
 
 from txwatchdog import Watchdog
+from txwatchdog.errors import ListenError
 from txwatchdog.manhole import Manhole
+from txwatchdog.metrics import MetricsServer
 
 __all__ = ["FAULTS"]
+
+ADVICE = "too many open files; the process has no descriptor left: raise its limit (ulimit -n)"
 
 
 def manhole_of(service: Service) -> Manhole:
@@ -87,6 +92,11 @@ def ssh(manhole: Manhole, command: str) -> tuple[str, str, int]:
     return output.decode(), errors.decode(), process.returncode
 
 
+def has_ended(client: subprocess.Popen[bytes]) -> bool:
+    """Whether a client has."""
+    return client.poll() is not None
+
+
 async def assert_answers(service: Service, manhole: Manhole) -> None:
     """A login works, and a statement runs in the reactor's thread."""
     answer = await service.in_thread(ssh, manhole, "import threading; threading.active_count() > 0")
@@ -111,7 +121,8 @@ async def no_thread_to_be_had(service: Service) -> None:
     assert manhole.address is None
     said = logged(service)
     assert [text.split(":")[0] for text in said if "watch thread" in text], said
-    assert [text for text in said if text.startswith("the manhole cannot begin")], said
+    (text,) = [text for text in said if "without the manhole" in text]
+    assert "can't start new thread; the process has no thread left: raise its limit" in text, text
     await service.paused(doze)
     watchdog.stop()
     assert gc.callbacks == collectors
@@ -121,6 +132,31 @@ async def no_thread_to_be_had(service: Service) -> None:
     await assert_answers(service, manhole)
     await manhole.stop()
     watchdog.stop()
+
+
+@fault
+async def no_thread_for_a_statement(service: Service) -> None:
+    """What would take one is refused, with what to do; what takes none works; so all goes on."""
+    manhole = manhole_of(service)
+    manhole.start()
+    await service.turn()
+    advice = b"can't start new thread; the process has no thread left: raise its limit (ulimit -u)"
+    with no_thread_starts():
+        for command, status, said in (
+            ("status", 0, b"threshold"),
+            ("top --json", 0, b"offenders"),
+            ("threads", 1, advice),
+            ("watchdog.top()", 1, advice),
+            ("threads()", 1, advice),
+            ("str(watchdog.status())", 0, b"watchdog"),
+            ("6 * 7", 0, b"42"),
+        ):
+            with ssh_begins(manhole, command) as client:
+                await service.until(partial(has_ended, client), "it is answered")
+                output, errors = client.communicate()
+            assert client.returncode == status, (command, output, errors)
+            assert said in (errors if status else output), (command, output, errors)
+    await manhole.stop()
 
 
 @fault
@@ -139,11 +175,57 @@ async def no_descriptor_from_the_start(service: Service) -> None:
         await service.until(lambda: watchdog.status().rings["thread"] == "on", "it is on")
         await assert_sees(service, watchdog)
         assert "Too many open files" in watchdog.status().rings["blackbox"]
-    assert "too many open files" in problem.lower(), problem
+    assert "too many open files; the process has no descriptor left" in problem, problem
     assert manhole.address is None
     watchdog.stop()
     manhole.start()
     await assert_answers(service, manhole)
+    await manhole.stop()
+
+
+@fault
+async def no_descriptor_for_a_loop(service: Service) -> None:
+    """With too few left for a loop, or for Conch's files, all that is said is what to do."""
+    service.expects_failures = True
+    metrics = MetricsServer(service.watchdog(), "tcp:0")
+    for served, whose in ((manhole_of(service), "the manhole"), (metrics, "the metrics server")):
+        for few in (1, 2):
+            with no_descriptor_left(but=few):
+                served.start()
+                gc.collect()
+            assert served.address is None
+            (said,) = logged(service, LogLevel.warn)
+            assert said.endswith(f": {ADVICE}; the service goes on without {whose} "), said
+            service.events.clear()
+        await maybeDeferred(served.stop)
+
+
+@fault
+async def no_descriptor_to_import_by(service: Service) -> None:
+    """With none left to read Conch by, all that is said is what to do; there or in the thread."""
+    service.expects_failures = True
+    manhole = manhole_of(service)
+    manhole.start()  # all is imported
+    await service.turn()
+    await assert_answers(service, manhole)
+    await manhole.stop()
+    known = {name: sys.modules.pop(f"txwatchdog.manhole.{name}") for name in ("keyring", "serving")}
+    problem = ""
+    with no_descriptor_left():
+        try:
+            manhole.start()
+        except ListenError as error:
+            problem = str(error)
+    assert problem.endswith(ADVICE), problem
+    assert manhole.address is None
+    service.events.clear()
+    with no_descriptor_left(but=3):  # as many as a loop and its socket take
+        manhole.start()
+        await service.until(lambda: manhole.address is None, "it has given up")
+    (said,) = logged(service)
+    assert said.endswith(f": {ADVICE}; the service goes on without the manhole "), said
+    for name, module in known.items():
+        sys.modules[f"txwatchdog.manhole.{name}"] = module
     await manhole.stop()
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import os
+import socket
 import sys
 import threading
 import warnings
@@ -120,31 +121,37 @@ def _steps(server: Any, go_on: Callable[[], None]) -> Iterator[None]:
 
 
 def _fork_and_look(server: Any) -> None:
-    """A child that is forked while it serves has neither the socket nor the metrics."""
+    """A child that is forked while it serves holds neither the socket nor a connection."""
     port = server.address.port
-    reading, writing = os.pipe()
-    if not (pid := os.fork()):
-        os.close(reading)
-        listening = server._scraped._listening.fileno()
-        os.write(writing, f"{listening} {server.address}".encode())
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
+        client.sendall(b"GET /metrics")
+        assert "txwatchdog_running 1.0" in scrape(server)  # so the first one is being served
+        told, tell = os.pipe()
+        until, go_on = os.pipe()
+        if not (pid := os.fork()):
+            os.close(go_on)
+            os.write(tell, str(server.address).encode())
+            os.read(until, 1)
+            server.stop()
+            os._exit(0)
+        assert os.read(told, 100) == b"None"
+        assert "txwatchdog_running 1.0" in scrape(server)
         server.stop()
-        os._exit(0)
-    os.close(writing)
+        assert client.recv(1) == b""
+        patiently(lambda: _is_refused(port), "nobody listens any more")
+    os.close(go_on)
     os.waitpid(pid, 0)
-    assert os.read(reading, 100) == b"-1 None"
-    os.close(reading)
-    assert "txwatchdog_running 1.0" in scrape(server)
-    server.stop()
-
-    def refused() -> bool:
-        try:
-            urlopen(f"http://127.0.0.1:{port}/", timeout=60).close()
-        except URLError:
-            return True
-        return False
-
-    patiently(refused, "nobody listens any more")
+    for each in (told, tell, until):
+        os.close(each)
     server.start()
+
+
+def _is_refused(port: int) -> bool:
+    try:
+        urlopen(f"http://127.0.0.1:{port}/", timeout=60).close()
+    except URLError:
+        return True
+    return False
 
 
 if __name__ == "__main__":

@@ -228,6 +228,25 @@ def test_who_changes_the_watchdog(audited: Audited) -> None:
     service.ssh("watchdog.threshold = 0.2")
 
 
+def test_what_is_malformed_is_told_as_its_operators(audited: Audited) -> None:
+    """A request that is cut off ends the connection of who sent it, and is no stranger's."""
+    key = paramiko.Ed25519Key.from_private_key_file(str(audited.service.key))
+    with paramiko.Transport(("127.0.0.1", audited.service.port)) as transport:
+        transport.connect(username="careless", pkey=key)
+        channel = transport.open_session()
+        request = paramiko.Message()
+        request.add_byte(b"\x62")  # SSH_MSG_CHANNEL_REQUEST
+        request.add_int(channel.remote_chanid)
+        request.add_string("subsystem")
+        request.add_boolean(True)
+        transport._send_user_message(request)
+        told = audited.wait(event="connection", outcome="closed", user="careless")
+    assert told["comment"] == audited.service.operator
+    assert told["reason"].startswith("error('unpack")
+    others = [each for each in audited.records() if each["outcome"] == "refused"]
+    assert not [each for each in others if "unpack" in str(each.get("reason"))]
+
+
 def test_a_client_cannot_forge_a_line(audited: Audited) -> None:
     """Names, versions and statements with anything in them are one line in the file and the log."""
     key = paramiko.Ed25519Key.from_private_key_file(str(audited.service.key))

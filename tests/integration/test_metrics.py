@@ -6,6 +6,7 @@ import gzip
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -19,7 +20,6 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 
 from txwatchdog import Watchdog
-from txwatchdog.binding import bind
 from txwatchdog.metrics import MetricsServer
 from txwatchdog.scraping import Bounds, Scraped
 
@@ -92,9 +92,14 @@ class Door:
     """Something that is served, in this process."""
 
     def __init__(self, endpoint: str, app: Any, bounds: Bounds | None = None) -> None:
-        self.scraped = Scraped(bind(endpoint), app, bounds)
+        self.scraped = Scraped(endpoint, app, bounds)
         self.address: Any = self.scraped.address
         self.scraped.launch()
+
+    def close(self) -> None:
+        """Serve no more."""
+        self.scraped.end()
+        self.scraped.join(PATIENCE_SECONDS)
 
     def connect(self) -> socket.socket:
         """A connection to it."""
@@ -123,7 +128,7 @@ def door() -> Iterator[Door]:
     """A door that few fit through."""
     opened = Door("tcp:0", hello, Bounds(connections=3, head=1000, seconds=1.0))
     yield opened
-    opened.scraped.end(PATIENCE_SECONDS)
+    opened.close()
 
 
 @pytest.mark.parametrize(
@@ -187,7 +192,7 @@ def test_end_drops_those_who_are_there(door: Door) -> None:
         connection.sendall(b"GET /")
         assert door.ask(b"GET / HTTP/1.1\r\n\r\n")
         began = time.monotonic()
-        door.scraped.end(PATIENCE_SECONDS)
+        door.close()
         assert time.monotonic() - began < PATIENCE_SECONDS
         try:
             assert connection.recv(1) == b""
@@ -199,7 +204,7 @@ def test_end_drops_those_who_are_there(door: Door) -> None:
 class Unlucky(Scraped):
     """One that gets no thread."""
 
-    def launch(self) -> None:
+    def _start(self, thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
 
@@ -207,8 +212,9 @@ def test_nobody_waits_where_no_thread_is() -> None:
     """Where no thread is to be had nothing listens any more; another start may have more luck."""
     reactor: Any = MemoryReactorClock()
     reactor.running = False
+    reactor.removeSystemEventTrigger = lambda _: None
     server = MetricsServer(Watchdog(reactor), "tcp:0")
-    unlucky = server._scraped = Unlucky(bind("tcp:0"), hello)
+    unlucky = server._scraped = Unlucky("tcp:0", hello)
     address: Any = unlucky.address
     server._launch(unlucky)
     assert server.address is None
@@ -231,7 +237,7 @@ def test_unix_socket(tmp_path: Path) -> None:
             connection.sendall(b"GET / HTTP/1.1\r\n\r\n")
             assert connection.recv(15) == b"HTTP/1.1 200 OK"
     finally:
-        opened.scraped.end(PATIENCE_SECONDS)
+        opened.close()
     assert not path.exists()
 
 

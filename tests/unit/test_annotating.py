@@ -234,6 +234,30 @@ def test_left_out_of_turn(here: _Annotator) -> None:
     here.note(never=1).__exit__(None, None, None)
 
 
+def test_entered_within_itself(here: _Annotator) -> None:
+    """A note that is entered again before it is left is around itself in no way: nobody who looks
+    would come to an end. Left out of turn, it can be used again, without what was around it."""
+    first, second = here.note(a=1), here.note(b=2)
+    first.__enter__()
+    second.__enter__()
+    first.__enter__()
+    assert first._outer is None
+    assert here.seen() == {"a": 1, "b": 2}
+    first.__exit__(None, None, None)
+    first.__enter__()
+    assert second._outer is None
+    assert list(here.seen()) == ["b", "a"]
+    second.__exit__(None, None, None)
+    first.__exit__(None, None, None)
+    assert here.is_empty()
+
+    def another() -> dict[str, Any]:
+        with first:
+            return here.seen()
+
+    assert another() == {"a": 1}
+
+
 def test_never_left_stays_bounded(here: _Annotator) -> None:
     """Whoever enters and never leaves fills no memory, and annotates nobody else."""
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +18,7 @@ from txwatchdog.activity import Activity
 from txwatchdog.manhole.live.history import STEP, History, Point, blocks, log_level
 from txwatchdog.manhole.live.model import NOW, Action, Model, Snapshot, next_threshold
 from txwatchdog.manhole.live.page import fit, page, pause_lines
+from txwatchdog.manhole.live.screen import LiveScreen
 from txwatchdog.records import Function, Offender, Pause, Stack, State, Top
 
 
@@ -351,3 +355,17 @@ def test_a_pauses_lines_say_where_its_time_went() -> None:
 def test_fit(given_text: str, width: int, expected: str) -> None:
     """A text is cut or padded to exactly so many columns, without control characters."""
     assert fit(given_text, width) == expected
+
+
+def test_without_a_thread_there_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a pause's traceback would stand, the view says why it can't be had, and goes on."""
+
+    def none_left(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", none_left)
+    model = SimpleNamespace(snapshot=SimpleNamespace(pauses=[pause()]), shown=1, detail=())
+    view: Any = SimpleNamespace(_model=model, _detail_of=None)
+    asyncio.run(LiveScreen._read_detail(view))
+    (line,) = model.detail
+    assert "can't start new thread" in line

@@ -25,7 +25,6 @@ KEY = Key(ed25519.Ed25519PrivateKey.generate())
 class _Wire:
     """The server's end: what it sends waits until the test carries it over."""
 
-    peer_name = "10.0.0.1"
     is_full = False
 
     def getPeer(self) -> IPv4Address:

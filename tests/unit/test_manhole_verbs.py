@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from twisted.internet.testing import MemoryReactorClock
 
 from txwatchdog import Watchdog, exports
+from txwatchdog.errors import ManholeError
 from txwatchdog.manhole.script import give_arguments
 from txwatchdog.manhole.verbs.lines import NAMES, console_verb, verb_line
 from txwatchdog.manhole.verbs.table import FORMATS, VERBS, Call, Order, UsageError, read_order
@@ -304,14 +305,17 @@ def test_a_worker_hands_back_what_it_returns_or_raises() -> None:
     asyncio.run(main())
 
 
-def test_without_a_thread_the_work_is_done_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At the process's limit of threads the work is done at once, where it was asked for."""
+def test_without_a_thread_the_work_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the process's limit of threads nothing is done in the manhole's, for that would wait."""
+    done: list[int] = []
 
     def none_left(_thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
     async def main() -> None:
         monkeypatch.setattr(threading.Thread, "start", none_left)
-        assert await in_worker(lambda: 7) == 7
+        with pytest.raises(ManholeError, match=r"can't start new thread; .*raise its limit"):
+            await in_worker(lambda: done.append(7))
+        assert not done
 
     asyncio.run(main())

@@ -55,6 +55,14 @@ TRACEBACK = [
             Origin("timed call", "work", scheduled_by="/srv/app/main.py:7 in begin"),
         ),
         (
+            (
+                "runUntilCurrent",
+                "base.py",
+                {"call": SimpleNamespace(func=work, creator=['File "/a, b/c.py", line 7, in g\n'])},
+            ),
+            Origin("timed call", "work", scheduled_by="/a, b/c.py:7 in g"),
+        ),
+        (
             ("runUntilCurrent", "base.py", {"call": SimpleNamespace(func=LOOPING)}),
             Origin("timed call", "work"),
         ),

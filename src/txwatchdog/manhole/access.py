@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from twisted.conch.ssh.keys import Key
 
-from txwatchdog.errors import KeysError
+from txwatchdog.errors import LIMITS, KeysError
 from txwatchdog.manhole.keyfiles import type_name
 from txwatchdog.manhole.modes import check_directories, check_file, read_file
 from txwatchdog.manhole.options import Terms, split_options, terms_of
@@ -254,10 +254,12 @@ def read_authorized_keys(directory: Path) -> str:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise KeysError(
-            f"cannot read {path}: {(error.strerror or str(error)).lower()}; make it a file that "
-            f"the service's user may read: chmod 600 {shlex.quote(str(path))}"
-        ) from error
+        reason = (error.strerror or str(error)).lower()
+        readable = (
+            f"make it a file that the service's user may read: chmod 600 {shlex.quote(str(path))}"
+        )
+        remedy = LIMITS.get(error.errno or 0, readable)
+        raise KeysError(f"cannot read {path}: {reason}; {remedy}") from error
     if len(data) > _FILE_LIMIT:
         raise KeysError(f"{path} is longer than {_FILE_LIMIT} bytes; remove what is no key from it")
     return data.decode("utf-8", "surrogateescape")

@@ -24,7 +24,7 @@ from twisted.logger import ILogObserver, Logger, globalLogPublisher
 from zope.interface import implementer
 
 from txwatchdog.auditlog import NAMESPACE
-from txwatchdog.errors import AuditError
+from txwatchdog.errors import LIMITS, AuditError
 from txwatchdog.logs import log_failure
 from txwatchdog.manhole.modes import UnfitError, open_private
 
@@ -368,6 +368,7 @@ def _described(error: Exception, path: Path) -> str:
         return str(error)
     directory = shlex.quote(str(path.parent))
     remedy = {
+        **LIMITS,
         errno.ENOENT: f"make its directory: mkdir -p {directory}",
         errno.ENOTDIR: "give a file in a directory",
         errno.EISDIR: "give a file, not a directory",

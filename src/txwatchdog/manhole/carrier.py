@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IAddress
 
-    from txwatchdog.manhole.strangers import Strangers
-
 __all__ = ["Carried", "Carrier", "Clock", "Connections", "Wire"]
 
 _FEED = 16384  # bytes; Conch copies its whole buffer for each packet that it takes out of it
@@ -49,6 +47,9 @@ class Carried(Protocol):
 
     def farewell(self) -> None:
         """Called when the manhole ends: say so to the client, and close."""
+
+    def failed(self, reason: str) -> None:
+        """Called when it has raised, for what a client sent, and the connection is cut off."""
 
 
 @implementer(ITransport)
@@ -95,16 +96,6 @@ class Wire:
         """Close at once; what waits to be sent is lost."""
         self._transport.abort()
 
-    @property
-    def peer_name(self) -> str:
-        """Who is at the other end, for people to read."""
-        return getattr(self._peer, "host", None) or "a local socket"
-
-    def fileno(self) -> int:
-        """The socket's number; -1 once it is closed."""
-        carried = self._transport.get_extra_info("socket")
-        return -1 if carried is None else int(carried.fileno())
-
     def getPeer(self) -> IAddress:
         return self._peer
 
@@ -139,7 +130,6 @@ class Carrier(asyncio.Protocol):
         build: Makes the protocol for a new connection.
         loop: The manhole's.
         connections: Where this one is listed for as long as it lives.
-        strangers: Told of a client that is cut off for what it sent.
     """
 
     def __init__(
@@ -147,12 +137,10 @@ class Carrier(asyncio.Protocol):
         build: Callable[[], Carried],
         loop: asyncio.AbstractEventLoop,
         connections: Connections,
-        strangers: Strangers,
     ) -> None:
         self._build = build
         self._loop = loop
         self._connections = connections
-        self._strangers = strangers
         self.carried: Carried | None = None
         self.wire: Wire | None = None
 
@@ -206,7 +194,8 @@ class Carrier(asyncio.Protocol):
             call(*args)
         except Exception as error:
             assert self.wire is not None
-            self._strangers.turned_away(self.wire.peer_name, repr(error))
+            assert self.carried is not None
+            self.carried.failed(repr(error))
             self.wire.abortConnection()
 
 

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from twisted.conch.ssh.keys import Key
 
-from txwatchdog.errors import KeysError
+from txwatchdog.errors import LIMITS, KeysError
 from txwatchdog.manhole.keyfiles import describe
 from txwatchdog.manhole.modes import check_directories, check_file, make_directory, read_file
 
@@ -126,10 +126,9 @@ def _remedy(found: KeyFile, name: str) -> str:
 
 
 def _unusable(path: Path, error: OSError) -> KeysError:
-    return KeysError(
-        f"cannot read or make the host key {path}: {(error.strerror or str(error)).lower()}; "
-        "give keys= a directory that this user may write to"
-    )
+    remedy = LIMITS.get(error.errno or 0, "give keys= a directory that this user may write to")
+    reason = (error.strerror or str(error)).lower()
+    return KeysError(f"cannot read or make the host key {path}: {reason}; {remedy}")
 
 
 def _make_host_key(path: Path) -> None:

@@ -186,8 +186,7 @@ class Runner:
             statement = Statement(self.interpreter, step, self.outlet, whole=whole)
             if not step.looks_around:
                 return statement.run()
-            done = await self._elsewhere(statement.run, "it goes on by itself, and ends soon")
-            return None if done is None else done.result()
+            return await self._elsewhere(statement.run, "it goes on by itself, and ends soon")
         notice = Notice(self.outlet, self._channel)
         statement = Statement(
             self.interpreter, step, notice.outlet, whole=whole, reactor=self._reactor
@@ -349,24 +348,24 @@ class Runner:
         if isinstance(shown, Node):  # which is bounded
             self.outlet.write(lay_out(shown, terminal) + "\n")
             return Outcome()
-        done = await self._elsewhere(
+        text = await self._elsewhere(
             lambda: lay_out(shown, terminal), "the value takes long to show"
         )
-        if done is None:
-            return None
-        error = done.exception()
-        if error is not None:
-            return Outcome(traceback=trace(error), raised=type(error).__name__)
-        self.outlet.write(done.result() + "\n")
+        if not isinstance(text, str):
+            return text
+        self.outlet.write(text + "\n")
         return Outcome()
 
-    async def _elsewhere(self, work: Callable[[], T], why_long: str) -> asyncio.Future[T] | None:
+    async def _elsewhere(self, work: Callable[[], T], why_long: str) -> T | Outcome | None:
         """Have something done in a thread of its own; None if the operator did not want to wait."""
         done = await in_worker_until(self._interrupted, work)
         if done.cancelled():
             self._say(f"given up: {why_long}")
             return None
-        return done
+        error = done.exception()
+        if error is not None:
+            return Outcome(traceback=trace(error), raised=type(error).__name__)
+        return done.result()
 
     def _tell(self, outcome: Outcome) -> Ending:
         if outcome.traceback is not None:

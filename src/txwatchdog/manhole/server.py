@@ -11,17 +11,14 @@ import contextlib
 import contextvars
 import functools
 import math
-import os
-import threading
-import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger, globalLogPublisher
 
-from txwatchdog.binding import address_of, bind, close
-from txwatchdog.logs import log_failure, loop_reporter
+from txwatchdog.binding import refusal
+from txwatchdog.loops import LoopThread
 from txwatchdog.manhole.around.failures import Failures
 from txwatchdog.manhole.around.looks import Around
 from txwatchdog.manhole.auditfile import AuditFile
@@ -29,9 +26,11 @@ from txwatchdog.manhole.carrier import Carrier, Clock, Connections
 from txwatchdog.manhole.door import Door
 from txwatchdog.manhole.limits import Admission, Limits, Places
 from txwatchdog.manhole.strangers import Strangers
+from txwatchdog.reactor import ReactorThread
 
 if TYPE_CHECKING:
-    import socket
+    import os
+    import threading
     from collections.abc import Callable, Coroutine, Mapping
 
     from twisted.conch.ssh.keys import Key
@@ -93,6 +92,7 @@ class Manhole:
         self._statement_timeout = statement_timeout
         self._watchdog = watchdog
         self._reactor = watchdog.reactor
+        self._thread = ReactorThread(watchdog.reactor)
         self._endpoint = endpoint
         # Absolute now: a service that daemonises changes its directory.
         self._keys = Path(keys).absolute()
@@ -104,7 +104,7 @@ class Manhole:
         self._audit = None if audit is None else Path(audit).absolute()
         self._server: _Server | None = None
         self._ending: _Server | None = None
-        self._withdraw_launch: Callable[[], None] = _nothing
+        self._withdraw_launch: Callable[[], None] = lambda: None
         self._shutdown_trigger: Any = None
 
     @property
@@ -116,7 +116,8 @@ class Manhole:
     def start(self) -> None:
         """Begin to listen; sessions are served as soon as the reactor runs.
 
-        What can fail does so here. Starting what is started is harmless.
+        What can fail does so here; if there is no thread to be had then, the log says so. Starting
+        what is started is harmless.
 
         Raises:
             KeysError: The host key or ``authorized_keys`` is missing, unsafe or unreadable.
@@ -124,42 +125,45 @@ class Manhole:
             AuditError: The audit trail's file can't be written to.
         """
         if self._server is not None:
-            if not self._server.is_dead:
+            if self._server.address is not None:
                 return
             self.stop()
         if self._ending is not None:
             # The one before still holds the address; it is about to let go of it.
             self._ending.join(_PATIENCE)
-        from txwatchdog.manhole.keyring import Keyring
-
+        try:
+            from txwatchdog.manhole.keyring import Keyring  # brings Conch
+        except OSError as error:  # no descriptor to read it by
+            raise refusal(self._endpoint, error) from error
         keyring = Keyring(self._keys)
         host_key = keyring.load()
         audit = None if self._audit is None else AuditFile(self._audit)
         if audit is not None:
             audit.open()
         try:
-            listening = bind(self._endpoint)
+            server = self._server = _Server(
+                self._watchdog,
+                self._endpoint,
+                host_key,
+                keyring,
+                namespace=self._namespace,
+                limits=self._limits,
+                history=self._history,
+                statement_timeout=self._statement_timeout,
+                around=self._around,
+                audit=audit,
+                on_ended=self._ended,
+            )
         except BaseException:
             if audit is not None:
                 audit.close()
             raise
-        server = self._server = _Server(
-            self._watchdog,
-            listening,
-            host_key,
-            keyring,
-            namespace=self._namespace,
-            limits=self._limits,
-            history=self._history,
-            statement_timeout=self._statement_timeout,
-            around=self._around,
-            audit=audit,
-        )
         globalLogPublisher.addObserver(self._failures)
         self._shutdown_trigger = self._reactor.addSystemEventTrigger(
             "before", "shutdown", self._shut_down
         )
-        self._launch_when_running(server)
+        # Not before: a thread does not survive the fork of a service that daemonises.
+        self._withdraw_launch = self._thread.when_running(server.launch)
 
     def stop(self) -> Deferred[None]:
         """Close all sessions and stop listening. From any thread, any number of times.
@@ -169,28 +173,11 @@ class Manhole:
             Once the reactor has stopped, it has already fired.
         """
         done: Deferred[None] = Deferred()
-        if self._is_elsewhere():
+        if self._reactor.running and not self._thread.is_current:
             contextvars.Context().run(self._reactor.callFromThread, self._stop, done)
         else:
             self._stop(done)
         return done
-
-    def _is_elsewhere(self) -> bool:
-        """Whether this is not the reactor's thread, as far as the manhole can tell."""
-        from twisted.python import threadable
-
-        return threadable.isInIOThread() is False and bool(getattr(self._reactor, "running", False))
-
-    def _launch_when_running(self, server: _Server) -> None:
-        # Not before: a thread does not survive the fork of a service that daemonises.
-        handle = self._reactor.callWhenRunning(server.launch)
-
-        def withdraw() -> None:
-            if handle is not None:
-                with contextlib.suppress(Exception):  # it has been called, and is gone
-                    self._reactor.removeSystemEventTrigger(handle)
-
-        self._withdraw_launch = withdraw
 
     def _shut_down(self) -> Deferred[None]:
         """Called by the reactor when it shuts down; it waits for the result."""
@@ -202,19 +189,18 @@ class Manhole:
     def _stop(self, done: Deferred[None]) -> None:
         server, self._server = self._server, None
         self._withdraw_launch()
-        self._withdraw_launch = _nothing
         globalLogPublisher.removeObserver(self._failures)
         if self._shutdown_trigger is not None:
             with contextlib.suppress(Exception):  # the reactor is shutting down already
                 self._reactor.removeSystemEventTrigger(self._shutdown_trigger)
             self._shutdown_trigger = None
-        if server is not None and server.end(self._ended):
+        if server is not None and server.end():
             self._ending = server
         if self._ending is None:
             done.callback(None)
             return
         self._ending.waiting.append(done)
-        if not getattr(self._reactor, "running", False):
+        if not self._reactor.running:
             # No reactor will tell when it is over, so it is waited for.
             self._ended(self._ending)
 
@@ -228,16 +214,12 @@ class Manhole:
             done.callback(None)
 
 
-_launched: weakref.WeakSet[_Server] = weakref.WeakSet()
-"""Those that have a thread, or had one."""
-
-
-class _Server:
+class _Server(LoopThread):
     """One listening socket and the thread that serves it.
 
     Args:
         watchdog: For the operators.
-        listening: The socket; closed at the end.
+        endpoint: Where to listen.
         host_key: Who we are.
         keyring: Who gets in.
         namespace: What operators begin with.
@@ -245,13 +227,18 @@ class _Server:
         history: The keys directory, in which inputs are kept; None: they are not.
         statement_timeout: For their statements.
         around: What looks around in the process.
-        audit: The audit trail's file, which is open; None: there is none.
+        audit: The audit trail's file, which is open, and closed at the end; None: there is none.
+        on_ended: Called in the reactor's thread when the thread is at its end, or when it does not
+            end in time; possibly both.
+
+    Raises:
+        ListenError: The endpoint can't be listened on.
     """
 
     def __init__(
         self,
         watchdog: Any,
-        listening: socket.socket,
+        endpoint: str,
         host_key: Key,
         keyring: Keyring,
         *,
@@ -261,10 +248,11 @@ class _Server:
         statement_timeout: float,
         around: Around,
         audit: AuditFile | None,
+        on_ended: Callable[[_Server], None],
     ) -> None:
+        super().__init__(endpoint, name="txwatchdog-manhole", whose="the manhole", log=_log)
         self._watchdog = watchdog
         self._reactor = watchdog.reactor
-        self._listening = listening
         self._host_key = host_key
         self._keyring = keyring
         self._namespace = namespace
@@ -273,125 +261,42 @@ class _Server:
         self._statement_timeout = statement_timeout
         self._around = around
         self._audit = audit
-        self.address: IAddress | None = address_of(listening)
+        self._on_ended = on_ended
         self.waiting: list[Deferred[None]] = []
         """To be fired at the end; only the reactor's thread touches it."""
-        self._loop: asyncio.SelectorEventLoop | None = None
-        self._thread: threading.Thread | None = None
         self._connections = Connections()
-        self._is_over = asyncio.Event()
-        self._on_ended: Callable[[_Server], None] = lambda _server: None
         self._stuck: Any = None  # the reactor's timer for a thread that does not end
 
-    @property
-    def is_dead(self) -> bool:
-        """Whether it listens no more: it has ended, or has failed, which the log says."""
-        return self.address is None
+    def end(self) -> bool:
+        """In the reactor's thread."""
+        is_ending = super().end()
+        if is_ending and self._reactor.running:
+            self._stuck = self._reactor.callLater(_PATIENCE, self._on_ended, self)
+        return is_ending
 
-    def launch(self) -> None:
-        """Start the thread; called by the reactor once it runs, so that nothing may get out."""
-        try:
-            # Made directly: never uvloop's, never what a policy of the service's would choose.
-            loop = asyncio.SelectorEventLoop()
-            loop.set_debug(False)
-            loop.set_exception_handler(loop_reporter(_log, "the manhole"))
-            thread = threading.Thread(
-                target=self._run, args=(loop,), name="txwatchdog-manhole", daemon=True
-            )
-            try:
-                if self._audit is not None:
-                    self._audit.begin()
-                thread.start()
-            except BaseException:
-                loop.close()
-                raise
-            self._loop, self._thread = loop, thread
-            _launched.add(self)
-        except Exception as error:  # the process's limit of descriptors or threads
-            self._close()  # nobody would ever answer there
-            self._close_audit()
-            _log.error("the manhole cannot begin: {error!r}; the service goes on", error=error)
-
-    def end(self, on_ended: Callable[[_Server], None]) -> bool:
-        """Begin to end; called in the reactor's thread.
-
-        Args:
-            on_ended: Called in the reactor's thread when the thread is at its end, or when it
-                does not end in time; possibly both.
-
-        Returns:
-            False if there is no thread, so that all is over already.
-        """
-        self._on_ended = on_ended
-        if self._thread is None or self._loop is None or not self._thread.is_alive():
-            self._close()
-            self._close_audit()
-            return False
-        with contextlib.suppress(RuntimeError):  # the loop has ended by itself
-            self._loop.call_soon_threadsafe(self._is_over.set)
-        if getattr(self._reactor, "running", False):
-            self._stuck = self._reactor.callLater(_PATIENCE, on_ended, self)
-        return True
-
-    def join(self, patience: float) -> None:
-        """Wait for the thread, for a number of seconds at most."""
+    def join(self, seconds: float) -> None:
         stuck, self._stuck = self._stuck, None
         if stuck is not None and stuck.active():
             stuck.cancel()
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(patience)
-            if self._thread.is_alive():
-                _log.warn("the manhole's thread has not ended: it is left behind")
+        super().join(seconds)
 
-    def _run(self, loop: asyncio.SelectorEventLoop) -> None:
-        """The thread's body."""
-        serving = loop.create_task(self._serve(loop))
-        try:
-            loop.run_until_complete(serving)
-        except BaseException:
-            log_failure(_log, "the manhole has failed; the service goes on without it")
-            self._is_over.set()
-            with contextlib.suppress(BaseException):  # whoever is connected is seen off
-                loop.run_until_complete(serving)
-        finally:
-            self._close()
-            loop.close()
-            self._close_audit()
-            with contextlib.suppress(Exception):  # the reactor is gone, so nobody waits either
-                contextvars.Context().run(self._reactor.callFromThread, self._on_ended, self)
-
-    def _close_audit(self) -> None:
-        """All has been told. In the manhole's thread, or the reactor's if there is none."""
+    def _start(self, thread: threading.Thread) -> None:
         if self._audit is not None:
-            self._audit.close()
+            self._audit.begin()
+        super()._start(thread)
+
+    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        super()._run(loop)
+        with contextlib.suppress(Exception):  # the reactor is gone, so nobody waits either
+            contextvars.Context().run(self._reactor.callFromThread, self._on_ended, self)
 
     def _close(self) -> None:
-        """Listen no more. In the manhole's thread while that lives, else in the reactor's."""
-        close(self._listening, self.address)
-        self.address = None
-
-    def forget(self) -> None:
-        """In a forked child, which has no such thread: the sockets are the parent's.
-
-        They would stay open for as long as the child lives. `/dev/null` takes each one's number,
-        which is still owned by an object here, so nothing of the child's is closed by mistake.
-        """
-        self.address = None  # a socket file is the parent's, too
-        wires = [each.wire for each in self._connections if each.wire is not None]
-        numbers = [self._listening.fileno(), *(wire.fileno() for wire in wires)]
-        numbers = [number for number in numbers if number >= 0]
-        for number in numbers:
-            os.close(number)
-        if numbers:
-            null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-            for number in numbers:
-                if number != null:
-                    os.dup2(null, number, inheritable=False)
-            if null not in numbers:
-                os.close(null)
+        super()._close()
+        if self._audit is not None:
+            self._audit.close()  # all has been told
 
     async def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Accept connections until told to end, then see all of them off."""
+        """Accept connections until it is over."""
         from txwatchdog.manhole.history import HistoryFile, history_path
         from txwatchdog.manhole.runner import nothing_to_settle
         from txwatchdog.manhole.serving import run_session
@@ -431,7 +336,7 @@ class _Server:
         connections = self._connections
 
         def receive(visit: Visit) -> Carrier:
-            return Carrier(lambda: factory.build(visit), loop, connections, strangers)
+            return Carrier(lambda: factory.build(visit), loop, connections)
 
         door = Door(self._listening, loop, Admission(self._limits), strangers, receive)
         door.open()
@@ -449,15 +354,3 @@ class _Server:
         if others:
             await asyncio.wait(others, timeout=_FAREWELL)
         strangers.flush()
-
-
-def _nothing() -> None:
-    """Stands where there is nothing to take back."""
-
-
-def _forget_all() -> None:
-    for server in list(_launched):
-        server.forget()
-
-
-os.register_at_fork(after_in_child=_forget_all)

@@ -275,6 +275,10 @@ class ServerTransport(StrictTransport):
         """Called by the carrier when the manhole ends."""
         self.sendDisconnect(DISCONNECT_BY_APPLICATION, b"the manhole has been stopped")
 
+    def failed(self, reason: str) -> None:
+        """Called by the carrier when what the client sent has made us raise."""
+        self.trail.refused(reason)
+
     def _not_ssh(self) -> None:
         """Send away at once what speaks another protocol: it holds someone else's place."""
         self.trail.refused("it does not speak SSH")

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import errno
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from txwatchdog.errors import LIMITS, ManholeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,7 +18,7 @@ __all__ = ["in_worker", "in_worker_until"]
 T = TypeVar("T")
 
 
-def in_worker(work: Callable[[], T]) -> asyncio.Future[T]:
+def in_worker(work: Callable[[], T], *, or_here: bool = False) -> asyncio.Future[T]:
     """Have something done in a short-lived thread of its own. In the manhole's thread.
 
     It is done in a copy of the caller's context, which says who asks.
@@ -25,9 +28,11 @@ def in_worker(work: Callable[[], T]) -> asyncio.Future[T]:
 
     Args:
         work: What to do.
+        or_here: Do it in the caller's thread if no other is to be had. Meanwhile all sessions wait.
 
     Returns:
-        What it returns or raises. To give up waiting does not end it.
+        What it returns or raises; a `ManholeError` if it takes a thread, and none is to be had. To
+        give up waiting does not end it.
     """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[T] = loop.create_future()
@@ -55,22 +60,33 @@ def in_worker(work: Callable[[], T]) -> asyncio.Future[T]:
 
     try:
         threading.Thread(target=run, name="txwatchdog-manhole-worker", daemon=True).start()
-    except RuntimeError:  # the process's limit of threads: better slow than not at all
-        run()
+    except (RuntimeError, MemoryError) as error:
+        if or_here:
+            run()
+        else:
+            done.set_exception(
+                ManholeError(
+                    f"this takes a thread of its own: {error}; {LIMITS[errno.EAGAIN]}, or ask for"
+                    " what takes none: status, top, stack, pauses"
+                )
+            )
     return done
 
 
-async def in_worker_until(given_up: asyncio.Event, work: Callable[[], T]) -> asyncio.Future[T]:
+async def in_worker_until(
+    given_up: asyncio.Event, work: Callable[[], T], *, or_here: bool = False
+) -> asyncio.Future[T]:
     """Have something done as `in_worker` does, and wait until it is, or until it is given up.
 
     Args:
         given_up: Set by who does not want to wait any longer.
         work: What to do.
+        or_here: As for `in_worker`.
 
     Returns:
         What it returned or raised; cancelled if it was given up.
     """
-    done = in_worker(work)
+    done = in_worker(work, or_here=or_here)
     waiting = asyncio.ensure_future(given_up.wait())
     try:
         either: set[asyncio.Future[Any]] = {done, waiting}

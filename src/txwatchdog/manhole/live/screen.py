@@ -23,6 +23,7 @@ from prompt_toolkit.layout.screen import Char
 from prompt_toolkit.styles import Style
 
 from txwatchdog.auditlog import tell
+from txwatchdog.errors import ManholeError
 from txwatchdog.manhole.editor import channel_output
 from txwatchdog.manhole.keys import ChannelInput
 from txwatchdog.manhole.live.model import (
@@ -174,7 +175,10 @@ class LiveScreen:
             identity, read = shown, partial(pause_lines, pause)
         if identity != self._detail_of:
             self._detail_of = identity
-            model.detail = await in_worker(read)
+            try:
+                model.detail = await in_worker(read)
+            except ManholeError as error:
+                model.detail = (str(error),)
 
     def _bindings(self) -> KeyBindings:
         bindings = KeyBindings()

@@ -54,6 +54,7 @@ def _answer(call: Call, listing: Listing, as_json: bool) -> str:
     ),
     json_option(),
     role=VIEW,
+    place="thread",
 )
 def _readers(call: Call, n: int, by: str, as_json: bool) -> str:
     """What the reactor waits for: connections, ports, pipes.
@@ -63,19 +64,19 @@ def _readers(call: Call, n: int, by: str, as_json: bool) -> str:
     return _answer(call, _around(call).readers(n, by), as_json)
 
 
-@verb("delayed", rows_option(20, "calls"), json_option(), role=VIEW)
+@verb("delayed", rows_option(20, "calls"), json_option(), role=VIEW, place="thread")
 def _delayed(call: Call, n: int, as_json: bool) -> str:
     """The calls that are to be made later, soonest first."""
     return _answer(call, _around(call).delayed(n), as_json)
 
 
-@verb("threads", rows_option(50, "threads"), json_option(), role=VIEW)
+@verb("threads", rows_option(50, "threads"), json_option(), role=VIEW, place="thread")
 def _threads(call: Call, n: int, as_json: bool) -> str:
     """The threads, their stacks, and the state of the pool."""
     return _answer(call, _around(call).threads(n), as_json)
 
 
-@verb("deferreds", rows_option(20, "rows"), _whole(), json_option(), role=_role_for)
+@verb("deferreds", rows_option(20, "rows"), _whole(), json_option(), role=_role_for, place="thread")
 def _deferreds(call: Call, n: int, whole: bool, as_json: bool) -> str:
     """Deferreds that have not fired, and what waits for them.
 
@@ -84,7 +85,7 @@ def _deferreds(call: Call, n: int, whole: bool, as_json: bool) -> str:
     return _answer(call, _around(call).deferreds(n, whole=whole), as_json)
 
 
-@verb("tasks", rows_option(20, "tasks"), json_option(), role=VIEW)
+@verb("tasks", rows_option(20, "tasks"), json_option(), role=VIEW, place="thread")
 def _tasks(call: Call, n: int, as_json: bool) -> str:
     """The tasks of the asyncio loop that the reactor runs on."""
     return _answer(call, _around(call).tasks(n), as_json)
@@ -97,6 +98,7 @@ def _tasks(call: Call, n: int, as_json: bool) -> str:
     _whole(),
     json_option(),
     role=_role_for,
+    place="thread",
 )
 def _objects(call: Call, kind: str | None, n: int, whole: bool, as_json: bool) -> str:
     """Objects by class, the most numerous first, and their growth.
@@ -113,6 +115,7 @@ def _objects(call: Call, kind: str | None, n: int, whole: bool, as_json: bool) -
     click.Option(["--tracebacks"], is_flag=True, help="All of each traceback, instead of a table."),
     json_option(),
     role=VIEW,
+    place="thread",
 )
 def _errors(call: Call, n: int, tracebacks: bool, as_json: bool) -> str:
     """The last failures that the service logged, newest first."""

@@ -85,7 +85,10 @@ class Verb:
             or an `Answer`.
         role_for: Says of its options which role carrying them out takes, at least; without
             options, which role it takes to use the verb at all.
-        place: What it needs: ``terminal`` and ``stdin`` are for the session to arrange.
+        place: What it needs: ``terminal`` and ``stdin`` are for the session to arrange. What may be
+            done ``anywhere`` is bounded and runs no code of the service's, so if the process is at
+            its limit of threads, it is done in the manhole's; for what needs a ``thread`` of its
+            own that would be too long.
     """
 
     command: click.Command

@@ -156,7 +156,11 @@ class Verbs:
         )
         if not self._in_console:
             heed_ctrl_c(self._channel, self.interrupt)
-        text = await in_worker_until(self._interrupted, lambda: order.carry_out(call))
+        text = await in_worker_until(
+            self._interrupted,
+            lambda: order.carry_out(call),
+            or_here=order.verb.place == "anywhere",
+        )
         if text.cancelled():
             return self._complain(f"{order.verb.name}: given up", INTERRUPTED)
         error = text.exception()
