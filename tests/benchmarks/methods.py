@@ -243,6 +243,19 @@ class IdleThread(Method):
         self._thread.join()
 
 
+class WakingThread(IdleThread):
+    """A second thread that does nothing but wake up, once a threshold."""
+
+    def on(self) -> None:
+        self._enough = threading.Event()
+        self._thread = threading.Thread(target=self._wake)
+        self._thread.start()
+
+    def _wake(self) -> None:
+        while not self._enough.wait(self.threshold):
+            pass
+
+
 class Original(Method):
     """A port of the method that txwatchdog grew from: SIGALRM, put off again and again.
 
@@ -363,6 +376,7 @@ METHODS: dict[str, type[Method]] = {
     "txwatchdog-beside-thread": OursBesideThread,
     "floor": Floor,
     "thread": IdleThread,
+    "waking-thread": WakingThread,
     "original": Original,
     "asyncio-debug": AsyncioDebug,
     "aiodebug": Aiodebug,
