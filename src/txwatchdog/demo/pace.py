@@ -9,8 +9,8 @@ __all__ = ["Paced"]
 
 # A first run this long (in seconds) measures well enough, and is no pause.
 _WARM_UP = 0.03
-# How much of an earlier, faster rate is kept. A run on a busy machine looks slow; believing it
-# would make the next pause too short to be one.
+# How much of an earlier, faster rate is kept. A run beside others on a busy core is slow; believing
+# it would make the next pause too short to be one.
 _KEPT = 0.9
 
 
@@ -20,12 +20,12 @@ class Paced:
     It learns from every run. Called in the reactor's thread only.
 
     Args:
-        work: Does so many units, and says what came of it.
-        clock: Seconds that only ever grow.
+        work: Does so many units, and says what came of it. It computes.
+        clock: Seconds that only ever grow: of CPU, so that a wait for one does not count.
     """
 
     def __init__(
-        self, work: Callable[[int], str], clock: Callable[[], float] = time.perf_counter
+        self, work: Callable[[int], str], clock: Callable[[], float] = time.thread_time
     ) -> None:
         self._work = work
         self._clock = clock
