@@ -59,9 +59,9 @@ def main(reactor_name: str, method: str, times: str) -> None:
     works = {kind: maker() for kind, maker in MAKERS.items() if not kind.startswith("brief")}
     calls: list[tuple[Any, str, Any]] = [(run_kind, kind, work) for kind, work in works.items()]
     sleep = partial(time.sleep, kinds.BLOCKED_SECONDS)
-    for place, begin in PLACES.items():
-        calls.append((begin, f"sleep {place}", sleep))
-        calls += [(begin, f"{kind} {place}", works[kind]) for kind in FROM_PLACES]
+    for place, bring_about in PLACES.items():
+        calls.append((bring_about, f"sleep {place}", sleep))
+        calls += [(bring_about, f"{kind} {place}", works[kind]) for kind in FROM_PLACES]
 
     def report(seen: Report) -> None:
         emit("report", **seen._asdict())
