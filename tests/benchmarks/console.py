@@ -139,7 +139,7 @@ class Login:
 
 
 LOGINS = (
-    Login("bare Conch, `ssh HOST true`, which is not run", BARE, "true"),
+    Login("bare Conch with TCP_NODELAY, `ssh HOST true`, which is not run", BARE, "true"),
     Login("stock `twisted.conch.manhole`, the prompt", STOCK),
     Login("txwatchdog, `ssh HOST top`", OURS, "top"),
     Login("txwatchdog, the prompt", OURS),

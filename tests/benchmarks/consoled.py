@@ -52,9 +52,14 @@ def serve_stock(reactor: Any, keys: str) -> None:
 
 
 def serve_bare(reactor: Any, keys: str) -> None:
-    """Conch's login and no console: what is to be run is never run, and ends well."""
+    """Conch's login and no console: what is to be run is never run, and ends well.
+
+    Nothing of it waits for an acknowledgement (Nagle's algorithm), which a kernel may put off for
+    40 ms.
+    """
     from twisted.conch.avatar import ConchUser
     from twisted.conch.ssh.channel import SSHChannel
+    from twisted.conch.ssh.transport import SSHServerTransport
 
     from benchmarks.echo import conch_factory
 
@@ -71,13 +76,22 @@ def serve_bare(reactor: Any, keys: str) -> None:
             self.conn.sendEOF(self)
             self.loseConnection()  # type: ignore[no-untyped-call]
 
+    class Transport(SSHServerTransport):
+        transport: Any
+
+        def connectionMade(self) -> None:
+            self.transport.setTcpNoDelay(True)
+            super().connectionMade()  # type: ignore[no-untyped-call]
+
     class Realm:
         def requestAvatar(self, _who: object, _mind: object, *interfaces: Any) -> Any:
             user: Any = ConchUser()
             user.channelLookup[b"session"] = Session
             return interfaces[0], user, lambda: None
 
-    port = reactor.listenTCP(0, conch_factory(keys, Realm()), interface="127.0.0.1")
+    factory = conch_factory(keys, Realm())
+    factory.protocol = Transport
+    port = reactor.listenTCP(0, factory, interface="127.0.0.1")
     reactor.callWhenRunning(lambda: emit("ready", port=port.getHost().port))
 
 
