@@ -6,7 +6,7 @@ import os
 import select
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -20,6 +20,7 @@ __all__ = ["outputs"]
 
 MEGABYTES = 100
 LIMIT_SECONDS = 120.0
+ENOUGH_SECONDS = 60.0  # for all rounds of one way: the next round is not begun
 PAUSE_SECONDS = 3600.0  # longer than any measurement; its process is killed
 WAITS = "waits for the pause's end"
 
@@ -54,12 +55,16 @@ def received(number: int, size: int, began: float) -> Output:
 
 
 @contextmanager
-def ssh(service: Service, *words: str) -> Iterator[subprocess.Popen[bytes]]:
-    """The command, with pipes: a terminal of ours would be in the way of so much."""
-    command = service.home.ssh(service.ready["port"])
-    command = [*command[:-1], *words[:-1], command[-1], *words[-1:]]
+def ssh(
+    service: Service, *options: str, command: Sequence[str] = ()
+) -> Iterator[subprocess.Popen[bytes]]:
+    """The client, with pipes: a terminal of ours would be in the way of so much."""
     process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0
+        [*service.home.ssh(service.ready["port"], *options), *command],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        bufsize=0,
     )
     try:
         yield process
@@ -71,14 +76,14 @@ def ssh(service: Service, *words: str) -> Iterator[subprocess.Popen[bytes]]:
 def by_command(service: Service, statement: str, size: int) -> Output:
     """From starting ssh."""
     began = time.perf_counter()
-    with ssh(service, statement) as process:
+    with ssh(service, command=[statement]) as process:
         assert process.stdout is not None
         return received(process.stdout.fileno(), size, began)
 
 
 def typed(service: Service, statement: str, size: int) -> Output:
     """From Enter at a prompt that is there."""
-    with ssh(service, "-tt", "") as process:
+    with ssh(service, "-tt") as process:
         assert process.stdin is not None
         assert process.stdout is not None
         seen = b""
@@ -154,7 +159,8 @@ def outputs(bench: Bench, home: Home) -> Table:
     size = bench.times(MEGABYTES, 20) * 1_000_000
     rounds = bench.times(5, 1)
     table = Table(
-        f"Console: {size // 10**6} MB of output, {rounds} times; by `ssh HOST`, the login included",
+        f"Console: {size // 10**6} MB of output, {rounds} times, or for {ENOUGH_SECONDS:.0f} s;"
+        " by `ssh HOST`, the login included",
         (
             "",
             "the service well",
@@ -196,7 +202,8 @@ def _row(
                 service.pause(kind, PAUSE_SECONDS)
         well = services["well"]
         before = _memory(well, "VmRSS")
-        for _ in range(rounds):
+        end = time.monotonic() + ENOUGH_SECONDS
+        while len(got["well"]) < rounds and time.monotonic() < end:
             for kind, service in services.items():
                 got[kind].append(printing.take(service, statement, size))
         most = _memory(well, "VmHWM") - before
@@ -204,7 +211,9 @@ def _row(
         with serving(printing.console, home) as looping:
             looping.first()
             looping.pause("loop", PAUSE_SECONDS)
-            got["loop"] = [printing.take(looping, statement, size) for _ in range(rounds)]
+            end = time.monotonic() + ENOUGH_SECONDS
+            while len(got["loop"]) < rounds and time.monotonic() < end:
+                got["loop"].append(printing.take(looping, statement, size))
     cells = [_text(got.get(kind, []), size) for kind in ("well", "sleep", "loop")]
     return cells[0], cells[1], cells[2], f"{most:.0f}"
 
