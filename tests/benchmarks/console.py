@@ -188,7 +188,9 @@ def logins(bench: Bench, home: Home) -> Table:
         }
     table.notes.append(
         "A login is ssh's own start, the exchange of keys, the signature, and the session. What is"
-        " neither's CPU is the time for which each waits for the other, or for the kernel."
+        " neither's CPU is the time for which each waits for the other, for a core, or for the"
+        " kernel: stock Conch has no TCP_NODELAY, so that a packet may wait for the one before it"
+        " to be acknowledged, 40 ms."
     )
     return table
 
