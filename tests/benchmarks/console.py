@@ -1,198 +1,220 @@
-"""Section 6: how soon a console answers, beside others, and whether it does so during a pause."""
+"""Sections 6 and 7: how soon a console answers, beside others, a bare login, and during a pause."""
 
 from __future__ import annotations
 
-import os
-import pty
 import re
-import socket
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
-from attrs import frozen
+from attrs import define, field, frozen
 from manhole_support import make_key, make_keys
 
-from .harness import HERE, Bench, Spoken, Spread, Table, child, millis
-from .peers import Missing, python_with, version_of
+from .consoles import (
+    AIOMONITOR,
+    BARE,
+    MANHOLE,
+    OURS,
+    STOCK,
+    Console,
+    Home,
+    Service,
+    by_ssh,
+    serving,
+    ssh_cpu_seconds,
+)
+from .harness import HERE, Bench, Spread, Table, child, millis
+from .outputs import outputs
+from .peers import Missing
 
 __all__ = ["run"]
 
 PAUSE_SECONDS = 3.0
-LATE_SECONDS = 30.0
-MEGABYTES = 100
-# Terminal type and window size, which a telnet server asks for.
-TELNET = (
-    b"\xff\xfb\x1f\xff\xfa\x1f\x00\x50\x00\x18\xff\xf0\xff\xfb\x18\xff\xfa\x18\x00xterm\xff\xf0"
-)
+SETTLE_SECONDS = 0.03  # in which a server is done with a client that has gone
+
+IMPORTS = """
+import importlib, json, time
+for name in ("server", "history", "runner", "serving", "session", "ssh", "trail"):
+    importlib.import_module("txwatchdog.manhole." + name)
+began = time.thread_time()
+for name in ("txwatchdog.manhole.console", "txwatchdog.manhole.editor", "pygments.lexers.python"):
+    importlib.import_module(name)
+print(json.dumps({"seconds": time.thread_time() - began}))
+"""
+"""What a console's first session imports, once the manhole is up."""
 
 
-@frozen
-class Home:
-    """A directory with a key pair, and what its owner may enter with it."""
+@define
+class Prompts:
+    """What a console needed, in seconds, for its first prompt, for later ones, and when paused."""
 
-    path: Path
-
-    @property
-    def key(self) -> Path:
-        """The private key."""
-        return self.path / "id"
-
-    def ssh(self, port: int, *options: str) -> list[str]:
-        """The ssh command up to the host."""
-        settings = ("UserKnownHostsFile=/dev/null", "StrictHostKeyChecking=no", "LogLevel=ERROR")
-        given = [word for each in settings for word in ("-o", each)]
-        return [
-            *("ssh", "-F", "/dev/null", "-o", "IdentitiesOnly=yes", "-o", "IdentityAgent=none"),
-            *given,
-            *("-i", str(self.key), "-l", "operator", "-p", str(port), *options, "127.0.0.1"),
-        ]
-
-
-def by_ssh(home: Home, ready: dict[str, Any]) -> float:
-    """Seconds from starting ssh to the prompt."""
-    master, slave = pty.openpty()
-    began = time.perf_counter()
-    process = subprocess.Popen(
-        home.ssh(ready["port"], "-tt"), stdin=slave, stdout=slave, stderr=slave
-    )
-    os.close(slave)
-    try:
-        seen = b""
-        while b">>>" not in seen:
-            seen += os.read(master, 65536)
-        return time.perf_counter() - began
-    finally:
-        process.kill()
-        process.wait()
-        os.close(master)
-
-
-def by_socket(_home: Home, ready: dict[str, Any]) -> float:
-    """Seconds from connecting, by TCP or to a Unix socket, to the prompt."""
-    began = time.perf_counter()
-    family = socket.AF_UNIX if "path" in ready else socket.AF_INET
-    with socket.socket(family) as connection:
-        connection.settimeout(LATE_SECONDS)
-        connection.connect(ready.get("path") or ("127.0.0.1", ready["port"]))
-        if family == socket.AF_INET:
-            connection.sendall(TELNET)
-        seen = b""
-        while b">>>" not in seen:
-            part = connection.recv(65536)
-            if not part:
-                raise OSError(f"closed after {seen!r}")
-            seen += part
-        return time.perf_counter() - began
-
-
-@frozen
-class Console:
-    """One to be measured."""
-
-    title: str
-    which: str
-    connect: Callable[[Home, dict[str, Any]], float]
-    peer: str | None = None
-
-
-CONSOLES = (
-    Console("txwatchdog", "ours", by_ssh),
-    Console("stock `twisted.conch.manhole` (the floor: a bare login)", "stock", by_ssh),
-    Console("python-manhole", "manhole", by_socket, "manhole"),
-    Console("aiomonitor", "aiomonitor", by_socket, "aiomonitor"),
-)
-
-
-def pause(server: Spoken, seconds: float) -> None:
-    """Pause the service, and return as soon as it is."""
-    server.ask(str(seconds))
-
-
-@contextmanager
-def serving(console: Console, home: Home) -> Iterator[tuple[Spoken, dict[str, Any]]]:
-    """The service with that console in it, and how to reach it."""
-    python = sys.executable if console.peer is None else python_with(console.peer)
-    arguments = (console.which, home.path / "keys")
-    with child("consoled.py", *arguments, python=python, stderr=subprocess.DEVNULL) as server:
-        ready = server.hear()
-        for _ in range(100):  # some listen a little later
-            try:
-                console.connect(home, ready)
-                break
-            except OSError:
-                time.sleep(0.05)
-        yield server, ready
+    first: list[float] = field(factory=list)
+    later: list[float] = field(factory=list)
+    paused: list[float] = field(factory=list)
+    problem: Exception | None = None
 
 
 def prompts(bench: Bench, home: Home) -> Table:
     """How long to the prompt, with the service well and with it paused."""
-    times, paused_times = bench.times(20, 5), bench.times(5, 2)
+    processes, later = bench.times(5, 2), bench.times(4, 2)
     table = Table(
-        f"Console: from connecting to the prompt, {times} times; during a pause {paused_times}",
-        ("", "median, p99", f"in a pause of {PAUSE_SECONDS:g} s (`time.sleep`)", "how"),
+        f"Console: from connecting to the prompt, {processes} processes by turns, {later} later"
+        " prompts of each",
+        (
+            "",
+            "the first of a process",
+            "later ones: median, p99",
+            f"in a pause of {PAUSE_SECONDS:g} s (`time.sleep`)",
+            "how",
+        ),
     )
-    for console in CONSOLES:
-        bench.say(f"prompt of {console.which}")
+    all_took = {console: Prompts() for console in (OURS, STOCK, MANHOLE, AIOMONITOR)}
+    for number in range(processes):
+        for console, took in all_took.items():
+            bench.say(f"prompt of {console.which}, process {number + 1}")
+            if took.problem is None:
+                try:
+                    _prompt(console, home, later, took)
+                except (Missing, RuntimeError, OSError) as problem:
+                    took.problem = problem
+    for console, took in all_took.items():
         how = "ssh" if console.connect is by_ssh else "plain socket, no login"
-        name = f"{console.title}" + (f" ({version_of(console.peer)})" if console.peer else "")
-        try:
-            with serving(console, home) as (server, ready):
-                took = Spread.of([console.connect(home, ready) for _ in range(times)])
-                late = []
-                for _ in range(paused_times):
-                    pause(server, PAUSE_SECONDS)
-                    began = time.perf_counter()
-                    late.append(console.connect(home, ready))
-                    time.sleep(max(0.0, PAUSE_SECONDS + 0.2 - (time.perf_counter() - began)))
-        except (Missing, RuntimeError, OSError) as problem:
-            table.rows.append((name, f"not measured: {problem}", "", how))
+        if took.problem is not None:
+            table.rows.append((console.title, f"not measured: {took.problem}", "", "", how))
             continue
-        middle = statistics.median(late)
-        after = " (when it is over)" if middle > PAUSE_SECONDS * 0.8 else ""
-        quick = f"{millis(took.median)}, {millis(took.p(99))}"
-        table.rows.append((name, quick, f"{millis(middle)}{after}", how))
-        table.figures[console.which] = {"seconds": took.median, "paused_seconds": middle}
+        first, after, paused = (Spread.of(x) for x in (took.first, took.later, took.paused))
+        over = " (when it is over)" if paused.median > PAUSE_SECONDS * 0.8 else ""
+        table.rows.append(
+            (
+                console.title,
+                millis(first.median),
+                f"{millis(after.median)}, {millis(after.p(99))}",
+                f"{millis(paused.median)}{over}",
+                how,
+            )
+        )
+        table.figures[console.which] = {
+            "first_seconds": first.median,
+            "seconds": after.median,
+            "paused_seconds": paused.median,
+        }
+    imports = Spread.of([_imports() for _ in range(processes)]).median
+    table.figures["imports_seconds"] = imports
+    table.notes.append(
+        "The first session of a process is the one that imports prompt_toolkit and pygments:"
+        f" {millis(imports)} of CPU in a process of its own."
+    )
+    return table
+
+
+def _prompt(console: Console, home: Home, later: int, took: Prompts) -> None:
+    """One process: its first prompt, some more, and one in a pause."""
+    with serving(console, home) as service:
+        took.first.append(service.first())
+        took.later += [service.connect() for _ in range(later)]
+        service.pause("sleep", PAUSE_SECONDS)
+        took.paused.append(service.connect())
+
+
+def _imports() -> float:
+    with child("-c", IMPORTS) as made:
+        return float(made.hear()["seconds"])
+
+
+@frozen
+class Login:
+    """Something that `ssh` is started for; no command: for the prompt."""
+
+    title: str
+    console: Console
+    command: str | None = None
+
+    def seconds(self, service: Service) -> float:
+        """Do it, and say how long it took."""
+        return service.connect() if self.command is None else service.run(self.command)
+
+
+LOGINS = (
+    Login("bare Conch with TCP_NODELAY, `ssh HOST true`, which is not run", BARE, "true"),
+    Login("stock `twisted.conch.manhole`, the prompt", STOCK),
+    Login("txwatchdog, `ssh HOST top`", OURS, "top"),
+    Login("txwatchdog, the prompt", OURS),
+)
+"""The floor first."""
+
+
+def logins(bench: Bench, home: Home) -> Table:
+    """What is ssh's, what is the server's, and how far it is from a bare login."""
+    rounds = bench.times(30, 5)
+    bench.say("logins beside a bare one")
+    table = Table(
+        f"Console: beside a bare login by OpenSSH to Conch, {rounds} alternating rounds",
+        ("", "median", "of the bare login", "CPU of ssh", "CPU of the server", "neither"),
+    )
+    seconds: dict[Login, list[float]] = {each: [] for each in LOGINS}
+    clients: dict[Login, list[float]] = {each: [] for each in LOGINS}
+    servers: dict[Login, list[float]] = {each: [] for each in LOGINS}
+    with ExitStack() as stack:
+        services = {
+            console: stack.enter_context(serving(console, home)) for console in (BARE, STOCK, OURS)
+        }
+        for login in LOGINS:
+            login.seconds(services[login.console])  # the first does what is done once
+        for _ in range(rounds):
+            for login in LOGINS:
+                service = services[login.console]
+                before = ssh_cpu_seconds(), service.cpu_seconds
+                seconds[login].append(login.seconds(service))
+                time.sleep(SETTLE_SECONDS)
+                clients[login].append(ssh_cpu_seconds() - before[0])
+                servers[login].append(service.cpu_seconds - before[1])
+    for login in LOGINS:
+        took, client, server = (Spread.of(x[login]) for x in (seconds, clients, servers))
+        ratios = zip(took.values, seconds[LOGINS[0]], strict=True)
+        ratio = Spread.of([mine / bare for mine, bare in ratios])
+        parts = zip(took.values, client.values, server.values, strict=True)
+        neither = Spread.of([whole - ssh - its for whole, ssh, its in parts])
+        costs = [millis(max(each.median, 0.0)) for each in (client, server, neither)]
+        table.rows.append((login.title, millis(took.median), ratio.text(".2f"), *costs))
+        table.figures[f"{login.console.which} {login.command or 'prompt'}"] = {
+            "seconds": took.median,
+            "ratio": ratio.median,
+            "client_cpu_seconds": client.median,
+            "server_cpu_seconds": server.median,
+        }
+    table.notes.append(
+        "A login is ssh's own start, the exchange of keys, the signature, and the session. What is"
+        " neither's CPU is the time for which each waits for the other, for a core, or for the"
+        " kernel: stock Conch has no TCP_NODELAY, so that a packet may wait for the one before it"
+        " to be acknowledged, 40 ms."
+    )
     return table
 
 
 def commands(bench: Bench, home: Home) -> Table:
-    """One command, and very much output."""
-    times = bench.times(20, 5)
-    size = bench.times(MEGABYTES, 20) * 1_000_000
-    table = Table("Console: commands to txwatchdog", ("", "the service well", "paused"))
-    with serving(CONSOLES[0], home) as (server, ready):
-
-        def run_command(text: str) -> tuple[float, bytes]:
-            began = time.perf_counter()
-            done = subprocess.run(
-                [*home.ssh(ready["port"]), text], capture_output=True, timeout=300
-            )
-            return time.perf_counter() - began, done.stdout
-
-        bench.say("ssh HOST top")
-        cells = []
-        for seconds in (0.0, times * 2.0 + 5):
-            if seconds:
-                pause(server, seconds)
-            cells.append(Spread.of([run_command("top")[0] for _ in range(times)]))
-    table.rows.append(
-        ("`ssh HOST top`: median, p99", *(f"{millis(c.median)}, {millis(c.p(99))}" for c in cells))
+    """One command, with the service well and paused."""
+    rounds = bench.times(20, 5)
+    table = Table(
+        f"Console: `ssh HOST top` of txwatchdog, {rounds} times: median, p99",
+        ("the service well", "in a pause (`time.sleep`)", "in a pause (a Python loop)"),
     )
-    with serving(CONSOLES[0], home) as (server, ready):
-        bench.say(f"{size // 10**6} MB of output")
-        took, output = run_command(f"'x' * {size}")
-    whole = "" if len(output) >= size else f", {len(output):,} bytes only"
-    shown = f"{took:.1f} s, {size / took / 1e6:.0f} MB/s{whole}"
-    paused = "the service's own Python waits for the pause's end"
-    table.rows.append((f"a value of {size // 10**6} MB", shown, paused))
-    table.figures = {"top": cells[0].median, "top_paused": cells[1].median, "output": shown}
+    cells = []
+    with serving(OURS, home) as well, serving(OURS, home) as asleep:
+        bench.say("ssh HOST top, well and asleep")
+        asleep.pause("sleep", 600)
+        pairs = [(well.run("top"), asleep.run("top")) for _ in range(rounds)]
+        cells += [Spread.of(each) for each in zip(*pairs, strict=True)]
+    with serving(OURS, home) as looping:
+        bench.say("ssh HOST top in a loop")
+        looping.pause("loop", 600)
+        cells.append(Spread.of([looping.run("top") for _ in range(rounds)]))
+    table.rows.append([f"{millis(c.median)}, {millis(c.p(99))}" for c in cells])
+    names = ("well", "asleep", "looping")
+    table.figures = {name: cell.median for name, cell in zip(names, cells, strict=True)}
     return table
 
 
@@ -221,5 +243,7 @@ def run(bench: Bench) -> Iterator[Table]:
         make_keys(home.path, make_key(home.path, "id"))
         make_key(home.path / "keys", "host_ed25519")
         yield prompts(bench, home)
+        yield logins(bench, home)
         yield commands(bench, home)
+        yield outputs(bench, home)
     yield echoes(bench)

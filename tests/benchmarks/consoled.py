@@ -1,9 +1,9 @@
 """A child: a service with a console in it, that pauses when told.
 
-    consoled.py ours|stock|manhole|aiomonitor KEYS
+    consoled.py ours|stock|bare|manhole|aiomonitor KEYS
 
-Says how to reach its console. A number on its standard input pauses the reactor for so many
-seconds; it says so in the tick of the pause.
+Says how to reach its console. `sleep SECONDS` or `loop SECONDS` on its standard input pauses the
+reactor for so long; it says so in the tick of the pause.
 """
 
 from __future__ import annotations
@@ -51,9 +51,53 @@ def serve_stock(reactor: Any, keys: str) -> None:
     reactor.callWhenRunning(lambda: emit("ready", port=port.getHost().port))
 
 
+def serve_bare(reactor: Any, keys: str) -> None:
+    """Conch's login and no console: what is to be run is never run, and ends well.
+
+    Nothing of it waits for an acknowledgement (Nagle's algorithm), which a kernel may put off for
+    40 ms.
+    """
+    from twisted.conch.avatar import ConchUser
+    from twisted.conch.ssh.channel import SSHChannel
+    from twisted.conch.ssh.transport import SSHServerTransport
+
+    from benchmarks.echo import conch_factory
+
+    class Session(SSHChannel):
+        name = b"session"
+        conn: Any
+
+        def request_exec(self, _command: bytes) -> bool:
+            reactor.callLater(0, self.end)  # after the answer
+            return True
+
+        def end(self) -> None:
+            self.conn.sendRequest(self, b"exit-status", bytes(4))
+            self.conn.sendEOF(self)
+            self.loseConnection()  # type: ignore[no-untyped-call]
+
+    class Transport(SSHServerTransport):
+        transport: Any
+
+        def connectionMade(self) -> None:
+            self.transport.setTcpNoDelay(True)
+            super().connectionMade()  # type: ignore[no-untyped-call]
+
+    class Realm:
+        def requestAvatar(self, _who: object, _mind: object, *interfaces: Any) -> Any:
+            user: Any = ConchUser()
+            user.channelLookup[b"session"] = Session
+            return interfaces[0], user, lambda: None
+
+    factory = conch_factory(keys, Realm())
+    factory.protocol = Transport
+    port = reactor.listenTCP(0, factory, interface="127.0.0.1")
+    reactor.callWhenRunning(lambda: emit("ready", port=port.getHost().port))
+
+
 def serve_manhole(reactor: Any, keys: str) -> None:
     """python-manhole's, on a Unix socket."""
-    path = str(Path(keys) / "manhole.socket")
+    path = str(Path(keys) / f"manhole-{os.getpid()}.socket")
     manhole: Any = importlib.import_module("manhole")
     manhole.install(socket_path=path, daemon_connection=True, verbose=False)
     reactor.callWhenRunning(lambda: emit("ready", path=path))
@@ -91,12 +135,16 @@ def free_ports(count: int) -> list[int]:
 def obey(reactor: Any) -> None:
     """Pause as told. In a thread of its own."""
 
-    def pause(seconds: float) -> None:
+    def pause(kind: str, seconds: float) -> None:
         emit("pausing")
-        time.sleep(seconds)
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if kind == "sleep":
+                time.sleep(seconds)
 
     for line in sys.stdin:
-        reactor.callFromThread(pause, float(line))
+        kind, seconds = line.split()
+        reactor.callFromThread(pause, kind, float(seconds))
 
 
 def main(which: str, keys: str) -> None:

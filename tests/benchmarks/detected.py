@@ -2,13 +2,16 @@
 
     detected.py REACTOR METHOD TIMES
 
-The kinds and the places are those of tests/integration/kinds.py, with shorter pauses.
+The kinds and the places are those of tests/integration/kinds.py, with shorter pauses. A call is
+named by its kind, and by the place if that is not a plain timed call; `sleep` is the place's own.
 """
 
 from __future__ import annotations
 
 import gc
+import json
 import logging
+import os
 import sys
 import time
 from functools import partial
@@ -27,6 +30,8 @@ kinds.BLOCKED_SECONDS = 0.12
 kinds.CPU_SECONDS = 0.15
 kinds.HELD_SECONDS = 0.3
 AFTER_SECONDS = 0.03  # for what is said once a pause has ended
+FROM_PLACES = ("python_loop", "json_dumps")
+"""Kinds that are tried from each place, too: Python, and C that holds the GIL."""
 
 
 def again(name: str) -> None:
@@ -53,14 +58,16 @@ def main(reactor_name: str, method: str, times: str) -> None:
     logging.disable(logging.NOTSET)
     logging.getLogger().addHandler(logging.NullHandler())
     reactor = install_reactor(reactor_name)
-    calls: list[tuple[Any, str, Any]] = [
-        (run_kind, kind, maker()) for kind, maker in MAKERS.items() if not kind.startswith("brief")
-    ]
+    works = {kind: maker() for kind, maker in MAKERS.items() if not kind.startswith("brief")}
+    calls: list[tuple[Any, str, Any]] = [(run_kind, kind, work) for kind, work in works.items()]
     sleep = partial(time.sleep, kinds.BLOCKED_SECONDS)
-    calls += [(begin, place, sleep) for place, begin in PLACES.items()]
+    for place, bring_about in PLACES.items():
+        calls.append((bring_about, f"sleep {place}", sleep))
+        calls += [(bring_about, f"{kind} {place}", works[kind]) for kind in FROM_PLACES]
 
     def report(seen: Report) -> None:
-        emit("report", **seen._asdict())
+        # Not by `emit`: a signal's handler reports, too, and may come while that holds its lock.
+        os.write(1, (json.dumps({"event": "report", **seen._asdict()}) + "\n").encode())
 
     chosen = METHODS[method](reactor, THRESHOLD, report)
 

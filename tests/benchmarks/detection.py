@@ -7,7 +7,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -49,13 +49,13 @@ class Seen:
     """A pause that was made, and what was said of it.
 
     Attributes:
-        name: the kind, or the place.
+        name: the kind, and the place if it was called from one.
         found: whether anything was said.
         during: whether the method had looked before the pause ended.
         after: seconds from the crossing of the threshold to its look.
         named: whether it names the right function.
         excused: whether it says that the machine was at fault, and so blames nobody.
-        traced: whether that is in its traceback.
+        traced: whether that is in its traceback, with the place.
         error: how much the duration that it tells is wrong, in seconds; None: it tells none.
     """
 
@@ -71,11 +71,17 @@ class Seen:
     @property
     def group(self) -> str:
         """What kind of C or Python it was in."""
-        if self.name in POLLING:
+        kind = self.name.split()[0]
+        if kind in POLLING:
             return "the GIL held, signals looked for"
-        if self.name in HOLDING:
+        if kind in HOLDING:
             return "the GIL held"
-        return "Python" if self.name in PYTHON else "the GIL free"
+        return "Python" if kind in PYTHON else "the GIL free"
+
+    @property
+    def place(self) -> str:
+        """The function that it was called from; empty for none in particular."""
+        return self.name.partition(" ")[2]
 
 
 def judge(call: dict[str, Any], reports: list[dict[str, Any]]) -> Seen:
@@ -84,20 +90,25 @@ def judge(call: dict[str, Any], reports: list[dict[str, Any]]) -> Seen:
     if not own:
         return Seen(call["name"], found=False)
     first = own[0]
-    right = BLAMED.get(call["name"], (call["name"],))
-    pattern = re.compile("|".join(rf"(?<!\w){re.escape(each)}(?!\w)" for each in right))
-    told = str(first["function"])
+    kind, _, place = call["name"].partition(" ")
+    told, trace = str(first["function"]), " ".join(first["trace"])
+    right = (place,) if kind == "sleep" else BLAMED.get(kind, (kind,))
     took = (call["ended_ns"] - call["began_ns"]) / 1e9
     return Seen(
         call["name"],
         found=True,
         during=first["at_ns"] < call["ended_ns"],
         after=(first["at_ns"] - call["began_ns"] - THRESHOLD_NS) / 1e9,
-        named=bool(pattern.search(told)),
+        named=_is_among(right, told),
         excused=told in {"(starved)", "(suspended)"},
-        traced=bool(pattern.search(told) or pattern.search(" ".join(first["trace"]))),
+        traced=_is_among(right, f"{told} {trace}") and (not place or _is_among((place,), trace)),
         error=None if first["seconds"] is None else abs(first["seconds"] - took),
     )
+
+
+def _is_among(names: Sequence[str], text: str) -> bool:
+    """Whether one of these functions is named in a text."""
+    return any(re.search(rf"(?<!\w){re.escape(each)}(?!\w)", text) for each in names)
 
 
 def observe(method: str, reactor: str, peer: str | None, times: int) -> list[Seen]:
@@ -147,7 +158,8 @@ def run(bench: Bench) -> Iterator[Table]:
     """Two children at a time, for most of their time they sleep."""
     times = bench.times(20, 3)
     table = Table(
-        f"Detection: 19 kinds of pause and 7 call sites, {times} of each, threshold 50 ms",
+        f"Detection: 19 kinds of pause, and 3 of them from 7 call sites, {times} of each,"
+        " threshold 50 ms",
         (
             "",
             "found",
@@ -182,6 +194,7 @@ def run(bench: Bench) -> Iterator[Table]:
         table.notes.append(_verdict(ours))
     yield table
     yield _by_group(ours)
+    yield _by_place(ours)
     yield on_demand(bench)
 
 
@@ -222,6 +235,33 @@ def _by_group(ours: list[Seen]) -> Table:
         during = percent(sum(each.during for each in own), len(own))
         late = f"{millis(statistics.median(after))}, {millis(Spread.of(after).p(99))}"
         table.rows.append((group, len(own), percent(len(after), len(own)), during, late))
+    return table
+
+
+def _by_place(ours: list[Seen]) -> Table:
+    table = Table(
+        "Detection by txwatchdog from each call site, all reactors",
+        (
+            "a sleep, a Python loop, C that holds the GIL",
+            "pauses",
+            "found",
+            "looked at during the pause",
+            "right function named",
+            "it and the call site in the traceback",
+        ),
+    )
+    for place in dict.fromkeys(each.place for each in ours if each.place):
+        own = [each for each in ours if each.place == place]
+        table.rows.append(
+            (
+                f"`{place}`",
+                len(own),
+                percent(sum(each.found for each in own), len(own)),
+                percent(sum(each.during for each in own), len(own)),
+                _named([each for each in own if each.found]),
+                percent(sum(each.traced for each in own), len(own)),
+            )
+        )
     return table
 
 

@@ -48,13 +48,20 @@ def _serve_ours(keys: str) -> None:
 def stock_factory(keys: str) -> Any:
     """Conch's own manhole, with the same host key and the same operator's key as ours."""
     from twisted.conch import manhole, manhole_ssh
-    from twisted.conch.checkers import InMemorySSHKeyDB, SSHPublicKeyChecker
     from twisted.conch.insults import insults
-    from twisted.conch.ssh.keys import Key
-    from twisted.cred.portal import Portal
 
     realm: Any = manhole_ssh.TerminalRealm()
     realm.chainedProtocolFactory = lambda: insults.ServerProtocol(manhole.ColoredManhole, {})
+    return conch_factory(keys, realm)
+
+
+def conch_factory(keys: str, realm: Any) -> Any:
+    """Conch's own server, with the same host key and the same operator's key as ours."""
+    from twisted.conch import manhole_ssh
+    from twisted.conch.checkers import InMemorySSHKeyDB, SSHPublicKeyChecker
+    from twisted.conch.ssh.keys import Key
+    from twisted.cred.portal import Portal
+
     portal = Portal(realm)
     public = Key.fromFile(f"{keys}/authorized_keys")
     portal.registerChecker(SSHPublicKeyChecker(InMemorySSHKeyDB({b"operator": [public]})))

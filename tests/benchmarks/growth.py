@@ -1,4 +1,4 @@
-"""Sections 4 and 5: what things cost when there are very many of something; memory."""
+"""Sections 4, 5 and 7: what things cost when there are very many of something; memory; samples."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from .harness import Bench, Table, child
+from .harness import Bench, Spread, Table, child
+from .sampling import FIRST, FLOOR, SAMPLE, WALK, microseconds
 
 __all__ = ["run"]
 
@@ -19,6 +20,7 @@ STEPS = {
     "depth": ("frames deep", (10, 100, 900)),
 }
 SESSIONS = 8
+DEPTHS = (10, 60, 900)
 
 
 def grown(what: str, number: int) -> dict[str, Any]:
@@ -49,6 +51,41 @@ def growth(bench: Bench) -> Table:
     table.notes.append(
         "Flat but for two things. `top()` grows up to the 500 functions that have a row. Reading a"
         " stack is linear in its depth; that is done in the watch thread, during a pause only."
+    )
+    return table
+
+
+def samples(bench: Bench) -> Table:
+    """What a sample takes of the watch thread, beside what is the least."""
+    times = bench.times(5000, 500)
+    table = Table(
+        f"A sample of a stack beside the floor: µs, medians of {times}, by turns",
+        (
+            "",
+            FLOOR,
+            WALK,
+            SAMPLE,
+            FIRST,
+            f"a sample, of {FLOOR}",
+            "a sample, of the walk",
+        ),
+    )
+    for depth in DEPTHS:
+        bench.say(f"samples, {depth} frames deep")
+        took = microseconds(depth, times)
+        medians = {name: Spread.of(each).median for name, each in took.items()}
+        floors = {
+            name: Spread.of([a / b for a, b in zip(took[SAMPLE], took[name], strict=True)])
+            for name in (FLOOR, WALK)
+        }
+        cells = [f"{medians[name]:.1f}" for name in (FLOOR, WALK, SAMPLE, FIRST)]
+        ratios = [each.text(".1f") for each in floors.values()]
+        table.rows.append((f"{depth} frames deep", *cells, *ratios))
+        table.figures[str(depth)] = medians
+    table.notes.append(
+        "Without the first no stack can be had in Python; the walk keeps nothing, a sample keeps"
+        " each frame's code and line. A pause's first finds out which event of the reactor led"
+        " to it, too."
     )
     return table
 
@@ -96,8 +133,9 @@ def memory(bench: Bench, number: int, rss: dict[str, float]) -> Table:
 
 
 def run(bench: Bench) -> Iterator[Table]:
-    """Both."""
+    """All three."""
     table = growth(bench)
     yield table
+    yield samples(bench)
     number = bench.times(1_000_000, 100_000)
     yield memory(bench, number, table.figures[f"pauses {number}"]["rss"])
