@@ -106,6 +106,11 @@ class Door:
     async def _let_in(self, connection: socket.socket, visit: Visit) -> None:
         try:
             connection.setblocking(False)
+            if connection.family != socket.AF_UNIX:
+                # Else what is typed, and each step of a login, waits until the client's kernel has
+                # acknowledged the packet before, for 40 ms. asyncio does so only for sockets that
+                # were made with the protocol's number (base_events._set_nodelay).
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             await self._loop.connect_accepted_socket(lambda: self._receive(visit), connection)
         except OSError:  # gone already
             visit.ended()
