@@ -249,22 +249,27 @@ def test_garbage_leaves_no_trace(service: ServiceProcess, garbage: bytes) -> Non
     patiently(lambda: service.ssh("1").stdout == "1\n", "room for a login")
 
 
-def test_stop_leaves_nothing_and_start_works_again(service: ServiceProcess) -> None:
+def test_stop_leaves_nothing_and_start_works_again(tmp_path: Path) -> None:
     """stop() closes open sessions and leaves no thread, descriptor or router; start() works."""
+    service = ServiceProcess(tmp_path)  # its own: strangers may hold a place at the other's door
     with subprocess.Popen(
         [*service.command("-N")], stdin=subprocess.PIPE, stderr=subprocess.PIPE
     ) as idle:
-        seen = set()
-        for _ in range(3):
-            service.ssh("service.stop_manhole()")
-            left = service.announced()
-            seen.add(left.pop("fds"))
-            service.port = left.pop("port")
-            assert "txwatchdog-manhole" not in left["threads"]
-            assert left["stdout_is_original"] is True
-            assert left["address"] == "None"
-        assert idle.wait(PATIENCE) == 255
+        try:
+            seen = set()
+            for _ in range(3):
+                service.ssh("service.stop_manhole()")
+                left = service.announced()
+                seen.add(left.pop("fds"))
+                service.port = left.pop("port")
+                assert "txwatchdog-manhole" not in left["threads"]
+                assert left["stdout_is_original"] is True
+                assert left["address"] == "None"
+            assert idle.wait(PATIENCE) == 255
+        finally:
+            idle.kill()
     assert len(seen) == 1, f"descriptors after each stop: {seen}"
+    service.close_well()
 
 
 def test_sigterm_ends_the_service_and_its_manhole(tmp_path: Path) -> None:
