@@ -32,6 +32,17 @@ class Protocol:
     """What data comes to."""
 
 
+class Endless:
+    """What wraps itself."""
+
+    def __init__(self) -> None:
+        self.func = self
+
+    def __call__(self) -> None:
+        """Be callable."""
+
+
+ENDLESS = Endless()
 LOOPING = LoopingCall(work)
 TRACEBACK = [
     '  File "/srv/app/main.py", line 7, in begin\n    later()\n',
@@ -53,6 +64,10 @@ TRACEBACK = [
                 {"f": len, "call": SimpleNamespace(func=partial(work), creator=TRACEBACK)},
             ),
             Origin("timed call", "work", scheduled_by="/srv/app/main.py:7 in begin"),
+        ),
+        (
+            ("runUntilCurrent", "base.py", {"call": SimpleNamespace(func=ENDLESS)}),
+            Origin("timed call", "Endless"),
         ),
         (
             ("runUntilCurrent", "base.py", {"call": SimpleNamespace(func=LOOPING)}),
