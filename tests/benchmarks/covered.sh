@@ -16,12 +16,28 @@ packages=$("$place/venv/bin/python" -c 'import site; print(site.getsitepackages(
 
 # In the traced thread coverage takes a lock for each file that is new to it. What we raise from a
 # signal's handler may break in there, so that the lock is never given back. The GIL does as well.
-cat >"$packages/coverage_without_lock.py" <<'END'
+# And twistd ends by the signal that it got, once all is done, where coverage has it end by exit.
+cat >"$packages/coverage_of_services.py" <<'END'
+import os
+import signal
+
+from coverage import Coverage
 from coverage.collector import Collector
 
 Collector.lock_data = Collector.unlock_data = lambda self: None
+kill = os.kill
+
+
+def save_and_kill(pid, number):
+    if pid == os.getpid() and number and signal.getsignal(number) is signal.SIG_DFL:
+        if (coverage := Coverage.current()) is not None:
+            coverage.save()
+    kill(pid, number)
+
+
+os.kill = save_and_kill
 END
-echo 'import coverage_without_lock' >"$packages/a0_coverage_without_lock.pth"
+echo 'import coverage_of_services' >"$packages/a0_coverage_of_services.pth"
 
 export COVERAGE_FILE=$place/data
 status=0
