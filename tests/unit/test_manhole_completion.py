@@ -102,6 +102,10 @@ _NAMES: dict[str, Any] = {
         ("config[serv", ["service"]),
         ("f(config['host", ["host']", "hosts']"]),
         ("service().m", []),
+        ("service().made.m", []),
+        ("absent.a.b.c", []),
+        ("threading[", ["config", "service", "stop", "threading"]),
+        ("threading['", []),
         ("config['host'].m", []),
         ("'service.m", []),
         ("# service.m", []),
@@ -115,6 +119,7 @@ _NAMES: dict[str, Any] = {
         ("sta", ["stack", "start", "staticmethod", "stats", "status"]),
         ("print(sta", ["staticmethod"]),
         ("top --b", ["--by"]),
+        ("top st", ["staticmethod", "stop", "str"]),
         ("top -n 3 --by w", ["worst"]),
         ("export s", ["speedscope"]),
         ("stop --js", []),  # a name goes before the verb
