@@ -324,6 +324,15 @@ def test_printing_threads_survive_statements() -> None:
     assert "mine" not in ours.getvalue()
 
 
+def test_a_file_that_is_no_socket_is_not_replaced(tmp_path: Path) -> None:
+    """Where something else stands the endpoint is named, and it stays."""
+    path = tmp_path / "s"
+    path.write_text("notes")
+    with pytest.raises(ListenError, match="cannot listen on unix:"):
+        bind(f"unix:{path}")
+    assert path.read_text() == "notes"
+
+
 def test_leaving_is_an_outcome() -> None:
     """SystemExit is the session's exit status, and sys.stdin stays open."""
     assert _run("exit(3)")[1] == [Outcome(status=3)]

@@ -219,12 +219,32 @@ _WORST = {
                 "worst: no function's fault, 1 pause, 0.600 s, starved",
             ],
         ),
+        (
+            {
+                "pauses": 1,
+                "paused_seconds": 0.6,
+                "offenders": [{**_WORST, "function": "(other)", "file": None, "line": None}],
+            },
+            [
+                "1 pause over 0.5 s, 0.600 s in all, in 61.0 s",
+                "worst: (other), 2 pauses, 2.000 s, blocked",
+            ],
+        ),
     ],
 )
 def test_summary(stats: dict[str, Any], lines: list[str]) -> None:
     """A run is summed up in three lines: pauses, the worst offender, the report."""
     found = summary({"threshold": 0.5, **stats}, 0.01678, 61.0, "report: /tmp/r.html")
     assert found == [*lines, "report: /tmp/r.html"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(119.94, "119.9 s"), (300.0, "5 min"), (7200.0, "2.0 h")]
+)
+def test_a_long_run_has_a_rough_length(seconds: float, told: str) -> None:
+    """Beyond two minutes nobody asks for tenths of a second."""
+    first, *_ = summary({"threshold": 0.5, "pauses": 0}, 0.01, seconds, "")
+    assert first == f"no pause over 0.5 s in {told}"
 
 
 def _frame_of(**held: object) -> Any:

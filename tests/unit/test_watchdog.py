@@ -109,6 +109,13 @@ def test_bad_count_is_refused(call: str, n: Any) -> None:
         getattr(watchdog(), call)(n)
 
 
+@pytest.mark.parametrize("number", ["3", 1.5, True])
+def test_bad_number_is_refused(number: Any) -> None:
+    """What can't be a pause's number breaks nothing, and is named."""
+    with pytest.raises(ValueError, match="number must be a pause's number, not "):
+        watchdog().interrupt(number)
+
+
 def test_bad_order_is_refused() -> None:
     """An order that is none is a ValueError that lists those that are."""
     with pytest.raises(ValueError, match="by must be one of total, count, worst, recent"):
