@@ -69,7 +69,7 @@ class Told:
     def __init__(self, make: Callable[[Any], None]) -> None:
         self.watchdog: Any = FakeWatchdog()
         self.meters = Mock()
-        self.telemetry: Any = Telemetry(cast(Any, self.watchdog), meter_provider=self.meters)
+        self.telemetry = cast(Any, Telemetry(cast(Any, self.watchdog), meter_provider=self.meters))
         self.telemetry._make_span = make
         self.telemetry.start()
 
