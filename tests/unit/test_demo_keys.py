@@ -161,7 +161,7 @@ def test_a_pair_that_is_not_let_in_is_not_named(ssh: Path, keys: Path) -> None:
     (keys / "authorized_keys").write_text("no key\nssh-ed25519 n.o.b.a.s.e.6.4\n" + new_line())
     assert arrange_access(keys, ssh).identity is None
     assert (keys / "demo_ed25519.pub").read_bytes() == public
-    (keys / "authorized_keys").unlink()
+    (keys / "authorized_keys").write_bytes(b"restrict,pty " + public)
     assert arrange_access(keys, ssh).identity == keys / "demo_ed25519"
     assert (keys / "demo_ed25519.pub").read_bytes() == public
 

@@ -14,7 +14,7 @@ from twisted.logger import formatEvent, globalLogPublisher
 from watched import FakeWatchdog
 
 from txwatchdog.origin import Origin
-from txwatchdog.otel import Telemetry, span_of
+from txwatchdog.otel import Telemetry, _attributes, span_of
 
 
 def test_span_begins_and_ends_as_the_pause_did() -> None:
@@ -61,6 +61,13 @@ def test_span_of_a_pause_that_nobody_saw() -> None:
     """A pause without samples has no code of its own."""
     attributes = span_of(pause(None)).attributes
     assert not [name for name in attributes if name.startswith("code.")]
+
+
+def test_what_is_not_known_is_no_attribute() -> None:
+    """(other) has neither file nor line."""
+    labels = [("function", "(other)"), ("file", ""), ("line", "")]
+    assert _attributes(labels) == {"code.function.name": "(other)"}
+    assert _attributes([("line", "41")]) == {"code.line.number": 41}
 
 
 class Told:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import py_compile
 import sys
 import zipfile
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ from twisted.application.app import ApplicationRunner
 
 from txwatchdog import cli
 from txwatchdog.errors import ProgramError
-from txwatchdog.program import Program, find
+from txwatchdog.program import Program, _run_script, find
 from txwatchdog.run import service_roots
 from txwatchdog.run_command import taken_follow_up
 from txwatchdog.summary import summary
@@ -115,6 +117,17 @@ def test_shebang_that_keeps_its_directory_out(tmp_path: Path) -> None:
     assert not find([str(path)]).safe_path
 
 
+def test_a_compiled_script(tmp_path: Path) -> None:
+    """One without its source is run as Python runs it."""
+    source = _command(tmp_path, b"answer = (__name__, __file__)\n", "tool.py")
+    compiled = py_compile.compile(str(source), str(tmp_path / "tool.pyc"))
+    source.unlink()
+    main = ModuleType("__main__")
+    assert compiled is not None
+    _run_script(compiled, main)
+    assert vars(main)["answer"] == ("__main__", compiled)
+
+
 @pytest.mark.parametrize("words", [[], ["--"], ["--", "-m"]])
 def test_no_program(words: list[str]) -> None:
     """Without a program there is an example of how to name one."""
@@ -177,6 +190,7 @@ def test_options_from_the_environment() -> None:
     assert _options(TXWATCHDOG_NO_MANHOLE="1").manhole is None
     assert _options("--manhole", "tcp:1", TXWATCHDOG_NO_MANHOLE="1").manhole == "tcp:1"
     assert _options("--no-manhole", TXWATCHDOG_MANHOLE="tcp:1").manhole is None
+    assert _options("--metrics", "tcp6:9100").metrics == "tcp6:9100"
     assert _options(TXWATCHDOG_QUIET="0", TXWATCHDOG_THRESHOLD="").quiet is False
 
 
