@@ -42,7 +42,8 @@ echo 'import coverage_of_services' >"$packages/a0_coverage_of_services.pth"
 export COVERAGE_FILE=$place/data
 status=0
 "$place/venv/bin/coverage" run -m pytest "$@" || status=$?
-"$place/venv/bin/coverage" combine -q || true # a process that was killed as it wrote is left out
+"$place/venv/bin/coverage" combine -q || true
+rm -f "$place"/data.* # of a process that was killed as it wrote
 "$place/venv/bin/coverage" report --show-missing --skip-covered
 "$place/venv/bin/coverage" json -q -o "$place/covered.json"
 "$place/venv/bin/python" - "$place/covered.json" <<'END' || status=$((status ? status : 2))

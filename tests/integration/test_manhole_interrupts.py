@@ -132,7 +132,7 @@ def test_time_is_up_where_nothing_can_be_interrupted(hasty: ServiceProcess) -> N
     """Where the signal is another's it is said that the statement goes on, and it does."""
     done = hasty.ssh(
         "import signal, time; before = signal.signal(signal.SIGURG, lambda *_: None);"
-        f" time.sleep({3 * LIMIT}); print('ends', signal.signal(signal.SIGURG, before) is before)"
+        f" time.sleep({6 * LIMIT}); print('ends', signal.signal(signal.SIGURG, before) is before)"
     )
     assert (done.stdout, done.returncode) == ("ends False\n", 0)
     assert f"it has taken {LIMIT} s, and can't be interrupted: SIGURG" in done.stderr

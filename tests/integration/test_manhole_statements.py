@@ -254,15 +254,19 @@ async def f():
     assert "never" not in terminal.expect("\r\n42\r\n")
 
 
-def test_a_value_that_takes_long_to_show_is_given_up(terminal: Terminal) -> None:
+def test_a_value_that_takes_long_to_show_is_given_up(
+    service: ServiceProcess, terminal: Terminal
+) -> None:
     """Ctrl-C gives the prompt back; a look of its own that raises is a traceback."""
     _paste(
         terminal,
         """
-import threading
+import sys, threading
 free = threading.Event()
 class Slow:
     def __rich__(self):
+        sys.__stdout__.write('draws\\n')
+        sys.__stdout__.flush()
         free.wait(60)
         return 'drawn'
 class Broken:
@@ -270,7 +274,8 @@ class Broken:
 """,
     )
     terminal.type("Slow()\r")
-    terminal.expect("Slow()\r\n")
+    while service.line() != "draws":
+        pass
     terminal.type(CTRL_C)
     terminal.expect("given up: the value takes long to show\r\n")
     terminal.expect(">>> ")

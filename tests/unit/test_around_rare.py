@@ -7,11 +7,12 @@ import functools
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from itertools import pairwise
 from types import FrameType, SimpleNamespace
 from typing import Any
-from unittest.mock import patch
+from unittest.mock import Mock, patch
 
 import pytest
 from test_around import FakeReactor, TLSMemoryBIOProtocol, Transport, _tcp_info
@@ -88,7 +89,7 @@ def test_in_the_reactors_thread_nobody_waits_for_the_next_look(around: Around) -
     """Two looks have a distance, but not where waiting would pause the reactor."""
     with (
         patch(f"{ROOM}.care.threadable.isInIOThread", return_value=True),
-        patch("time.sleep", side_effect=AssertionError("it rested")),
+        patch(f"{ROOM}.heap.time", Mock(wraps=time, sleep=Mock(side_effect=AssertionError))),
     ):
         assert around.objects().total
         assert around.objects().total
@@ -111,8 +112,14 @@ def test_more_deferreds_than_are_looked_at(around: Around) -> None:
 
 def test_objects_of_one_class(around: Around) -> None:
     """A class may be given itself; those that were frozen are said not to be counted."""
-    (row,) = around.objects(FakeReactor)
-    assert row.name == "test_around.FakeReactor"
+
+    class Lamp:
+        """What is looked for."""
+
+    lamps = [Lamp(), Lamp()]
+    (row,) = around.objects(Lamp)
+    assert row.name.endswith("Lamp")
+    assert row.count == len(lamps)
     with patch("gc.get_freeze_count", return_value=1234):
         assert "1,234 frozen objects (gc.freeze) are not counted" in str(around.objects())
 
@@ -298,6 +305,24 @@ def test_whose_result_a_deferred_is_may_not_be_known() -> None:
         return found
 
     assert result_of(Deferred(canceller(1))) is None
+
+
+def test_a_canceller_that_has_more_than_a_status() -> None:
+    """It is looked for in all of a closure."""
+
+    @defer.inlineCallbacks
+    def pack() -> Any:
+        yield Deferred()
+
+    packed: Any = pack()
+    (own,) = packed._canceller.__closure__
+
+    def canceller(count: int, status: object) -> Any:
+        return lambda _deferred: (count, status)
+
+    found = result_of(Deferred(canceller(1, own.cell_contents)))
+    assert found is not None
+    assert found == result_of(packed)
 
 
 def test_a_result_whose_function_waits_for_nothing() -> None:

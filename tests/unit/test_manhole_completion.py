@@ -104,6 +104,7 @@ _NAMES: dict[str, Any] = {
         ("service().m", []),
         ("service().made.m", []),
         ("absent.a.b.c", []),
+        ("absent.__doc__.up", []),
         ("threading[", ["config", "service", "stop", "threading"]),
         ("threading['", []),
         ("config['host'].m", []),

@@ -253,6 +253,7 @@ def test_help_is_the_sessions() -> None:
     """It is printed to the operator, without a pager; what ends a session says how."""
     text, _ = _run("help(len)")
     assert "Return the number of items in a container" in text
+    assert "help(object)" not in text
     assert _run("help()")[0] == "help(object) shows what an object is and can do\n"
     assert "exit() or Ctrl-D closes this session" in _run("exit")[0]
 

@@ -221,7 +221,7 @@ def test_a_pause_is_not_broken_without_the_signal(main_reactor: Any) -> None:
 
 def test_what_must_not_be_broken_is_not(main_reactor: Any) -> None:
     """Code that the reactor did not call is left alone, though it was tried for a while."""
-    with patch("txwatchdog.watchdog.INTERRUPT_SECONDS", 0.1):
+    with patch("txwatchdog.watchdog.INTERRUPT_SECONDS", 2.0):
         done = elsewhere(lambda: main_reactor.interrupt(confirm=True))
     assert (done.outcome, done.reason) == ("not yet", "the reactor runs nobody's code")
 
