@@ -372,7 +372,7 @@ def test_what_has_no_place_is_named() -> None:
 
 def test_wide_characters_take_two_cells() -> None:
     """What stands behind them is where a terminal shows it, and none is cut in two."""
-    row = _cells((("bold", "a\u4e2d\u0301b"),), 10)
+    row = _cells((("bold", "a\u4e2d\u0301b\u0301"),), 10)
     assert {x: char.char for x, char in row.items()} == {0: "a", 1: "\u4e2d", 2: "", 3: "b"}
     assert [char.char for char in _cells((("", "a\u4e2d"),), 2).values()] == ["a"]
 
