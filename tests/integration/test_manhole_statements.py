@@ -273,13 +273,13 @@ class Broken:
     def __rich__(self): raise OSError('no ' + 'look')
 """,
     )
-    terminal.type("Slow()\r")
+    terminal.type("Slow(); print('ne' + 'ver')\r")
     while service.line() != "draws":
         pass
     terminal.type(CTRL_C)
     terminal.expect("given up: the value takes long to show\r\n")
-    terminal.expect(">>> ")
-    terminal.type("free.set()\r")
+    terminal.type("free.set(); 6 * 7\r")
+    assert "never" not in terminal.expect("\r\n42\r\n")
     terminal.expect(">>> ")
     terminal.type("Broken()\r")
     terminal.expect("OSError: no look\r\n")

@@ -102,7 +102,7 @@ _NAMES: dict[str, Any] = {
         ("config[serv", ["service"]),
         ("f(config['host", ["host']", "hosts']"]),
         ("service().m", []),
-        ("service().made.m", []),
+        ("service().threading.active_c", []),
         ("absent.a.b.c", []),
         ("absent.__doc__.up", []),
         ("threading[", ["config", "service", "stop", "threading"]),
