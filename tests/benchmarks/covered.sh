@@ -24,7 +24,8 @@ import signal
 from coverage import Coverage
 from coverage.collector import Collector
 
-Collector.lock_data = Collector.unlock_data = lambda self: None
+# In C, for what is in Python there might be broken itself.
+Collector.lock_data = Collector.unlock_data = staticmethod(int)
 kill = os.kill
 
 

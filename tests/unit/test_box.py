@@ -22,6 +22,7 @@ from txwatchdog.lastrun import EMPTY, STACKS_AT, Record, decode
 from txwatchdog.rings.blackbox import BlackBox
 from txwatchdog.rings.lastgasp import _in_status
 
+FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 THRESHOLD = 10**6  # seconds: no stack is written meanwhile
 
 
@@ -126,9 +127,7 @@ def test_stacks_of_a_gil_that_was_held_for_a_while_are_forgotten(box: BlackBox) 
 def test_a_write_that_fails_is_told_once(box: BlackBox, logged: list[str], broken: str) -> None:
     """A disk that fails or is full is told by the state and a line of the log, and no more."""
     box.begin()
-    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    how: dict[str, Any] = {"side_effect": full} if broken == "fstat" else {"return_value": 3}
-    with patch(f"os.{broken}", **how):
+    with patch(f"os.{broken}", side_effect=FULL):
         box.turn(pause(box), 1.0)
         box.turn(0, 1.0)
     assert box.state == f"on, {box.path}; a write to it failed: No space left on device"
@@ -137,13 +136,28 @@ def test_a_write_that_fails_is_told_once(box: BlackBox, logged: list[str], broke
 
 def test_a_full_disk_at_the_start(box: BlackBox, logged: list[str]) -> None:
     """A file that can't be made as large as it must be is off, and told once; later it is one."""
-    with patch("os.pwrite", return_value=3):
+    with patch("os.pwrite", side_effect=FULL):
         box.begin()
         box.begin()
     assert Path(box.path).stat().st_size == 0
     assert box.state == f"off: {box.path}: No space left on device"
     assert logged == [f"the black box is {box.state}"]
     box.begin()
+    assert box.state == f"on, {box.path}"
+
+
+def test_a_write_in_parts_is_a_write(box: BlackBox) -> None:
+    """What the system does not take at once is written after that, where it belongs."""
+    write = os.pwrite
+
+    def write_some(fd: int, data: bytes, at: int) -> int:
+        return write(fd, data[:1000], at)
+
+    with patch("os.pwrite", write_some):
+        box.begin()
+        pause(box)
+    assert record(box).state == "paused"
+    assert Path(box.path).stat().st_size == STACKS_AT
     assert box.state == f"on, {box.path}"
 
 

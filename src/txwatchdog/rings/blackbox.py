@@ -9,7 +9,6 @@ synced to the disk.
 from __future__ import annotations
 
 import atexit
-import errno
 import fcntl
 import os
 import stat
@@ -329,8 +328,9 @@ def _check(fd: int) -> None:
 
 
 def _put(fd: int, data: bytes, at: int) -> None:
-    if os.pwrite(fd, data, at) != len(data):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    while data:  # the part that a full disk does not take is what raises
+        written = os.pwrite(fd, data, at)
+        data, at = data[written:], at + written
 
 
 def _lock(fd: int) -> None:
