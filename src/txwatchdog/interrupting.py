@@ -232,13 +232,10 @@ class Breaker:
         """
         until = time.monotonic() + seconds
         while time.monotonic() < until and not is_over():
-            if request.raised:
-                time.sleep(RETRY_SECONDS / 10)
-            else:
+            if not request.raised:
                 self.signal()
                 request.wait_for_look(RETRY_SECONDS)
-                if not request.raised:
-                    time.sleep(RETRY_SECONDS / 10)
+            time.sleep(RETRY_SECONDS / 10)
 
     def _on_signal(self, _signal: int, frame: FrameType | None) -> None:
         requests = tuple(self._requests)

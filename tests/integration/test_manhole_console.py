@@ -205,7 +205,8 @@ def test_giving_up_after_the_statement_has_begun(terminal: Terminal) -> None:
     """Where nothing can be interrupted Ctrl-C gives the prompt back, and says why it goes on."""
     terminal.type("import signal, time; before = signal.getsignal(signal.SIGURG)\r")
     terminal.expect(">>> ")
-    terminal.type("_ = signal.signal(signal.SIGURG, print); print('be' + 'gun'); time.sleep(3)\r")
+    # One statement: between two of them Ctrl-C would find none that has begun.
+    terminal.type("_ = signal.signal(signal.SIGURG, print), print('be' + 'gun'), time.sleep(3)\r")
     terminal.expect("begun\r\n")
     terminal.type(CTRL_C)
     terminal.expect("goes on in the reactor's thread")

@@ -198,6 +198,18 @@ def test_colours_and_none(service: ServiceProcess, screen: Screen) -> None:
     plain.close()
 
 
+def test_tab_at_the_margin_indents(screen: Screen) -> None:
+    """Behind blanks it goes on to the next stop, and Backspace goes back by as much."""
+    screen.press("if True:", "Enter")
+    screen.wait("...")
+    screen.press("Tab", "Tab", "BSpace", "BSpace", "Tab", "'deep'")
+    screen.wait("...         'deep'")
+    screen.press("C-c")
+    screen.wait("\n>>>")
+    screen.press("nothing_like_this.", "Tab", "C-c")
+    screen.wait("nothing_like_this.\n>>>")
+
+
 def test_help_lists_what_is_here(screen: Screen) -> None:
     """Bare help shows methods, verbs and names, one line each, also during a pause."""
     screen.resize(80, 50)

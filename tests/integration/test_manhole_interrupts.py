@@ -128,6 +128,16 @@ def test_time_is_up(hasty: ServiceProcess) -> None:
     assert done.stderr.endswith("KeyboardInterrupt\n")
 
 
+def test_time_is_up_where_nothing_can_be_interrupted(hasty: ServiceProcess) -> None:
+    """Where the signal is another's it is said that the statement goes on, and it does."""
+    done = hasty.ssh(
+        "import signal, time; before = signal.signal(signal.SIGURG, lambda *_: None);"
+        f" time.sleep({6 * LIMIT}); print('ends', signal.signal(signal.SIGURG, before) is before)"
+    )
+    assert (done.stdout, done.returncode) == ("ends False\n", 0)
+    assert f"it has taken {LIMIT} s, and can't be interrupted: SIGURG" in done.stderr
+
+
 def test_a_client_that_vanishes(hasty: ServiceProcess) -> None:
     """A statement whose client has gone has no more time than others."""
     client = subprocess.Popen(

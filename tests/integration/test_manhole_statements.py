@@ -234,6 +234,58 @@ def test_ctrl_c_cancels(terminal: Terminal) -> None:
     terminal.expect("\r\n42\r\n")
 
 
+def test_what_is_saved_from_a_cancellation_is_shown(terminal: Terminal) -> None:
+    """A coroutine that ends well though Ctrl-C cancelled it has its value; the rest is not run."""
+    _paste(
+        terminal,
+        """
+async def f():
+    try: await Deferred()
+    except Exception: return 'sa' + 'ved'
+""",
+    )
+    terminal.type("await f(); print('ne' + 'ver')\r")
+    terminal.expect(WAITING)
+    terminal.type(CTRL_C)
+    terminal.expect("'saved'\r\n")
+    terminal.type("6 * 7\r")
+    assert "never" not in terminal.expect("\r\n42\r\n")
+
+
+def test_a_value_that_takes_long_to_show_is_given_up(
+    service: ServiceProcess, terminal: Terminal
+) -> None:
+    """Ctrl-C gives the prompt back; a look of its own that raises is a traceback."""
+    _paste(
+        terminal,
+        """
+import sys, threading
+free = threading.Event()
+class Slow:
+    def __rich__(self):
+        sys.__stdout__.write('draws\\n')
+        sys.__stdout__.flush()
+        free.wait(60)
+        return 'drawn'
+class Broken:
+    def __rich__(self): raise OSError('no ' + 'look')
+""",
+    )
+    terminal.type("Slow(); print('ne' + 'ver')\r")
+    while service.line() != "draws":
+        pass
+    terminal.type(CTRL_C)
+    terminal.expect("given up: the value takes long to show\r\n")
+    terminal.type("free.set(); 6 * 7\r")
+    shown = terminal.expect("\r\n42\r\n")
+    assert "never" not in shown
+    assert "interrupted" not in shown, "it was given up, and that has been said"
+    terminal.expect(">>> ")
+    terminal.type("Broken()\r")
+    terminal.expect("OSError: no look\r\n")
+    terminal.expect(">>> ")
+
+
 def test_a_cancelled_command_ends_with_130(service: ServiceProcess) -> None:
     """Ctrl-C on a command's terminal cancels what it waits for; the exit status is 130."""
     source = "from twisted.internet.defer import Deferred; Deferred(); print('never')"

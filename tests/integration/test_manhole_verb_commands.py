@@ -160,6 +160,21 @@ def test_a_script_that_raises(service: ServiceProcess) -> None:
     assert service.ssh("python", stdin="exit(7)").returncode == 7
 
 
+def test_a_script_that_is_too_long(service: ServiceProcess) -> None:
+    """It is refused before anything of it runs: compiling it would hold the service up."""
+    result = service.ssh("python", stdin="print('before')\n" + "#" * (3 << 20))
+    assert (result.stdout, result.returncode) == ("", 1)
+    assert result.stderr == "the script is longer than 1048576 bytes\n"
+
+
+def test_a_terminal_is_no_script(service: ServiceProcess) -> None:
+    """It would be typed without an editor: where the console is, is said instead."""
+    terminal = Terminal([*service.command("-tt"), "python"])
+    terminal.expect("a terminal is no script")
+    assert terminal.expect_end() == 2
+    terminal.close()
+
+
 def test_ctrl_c_gives_a_verb_up(service: ServiceProcess) -> None:
     """On a terminal Ctrl-C ends a verb that takes long, with 130."""
     service.ssh(

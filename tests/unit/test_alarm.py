@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from types import FrameType
+from unittest.mock import patch
 
 import pytest
 
@@ -73,6 +74,20 @@ def test_a_signal_borrowed_and_returned_is_ours_again(alarm: Alarm) -> None:
     assert left() > 50
     alarm.remove()
     assert signal.getsignal(signal.SIGALRM) is signal.SIG_DFL
+
+
+def test_a_signal_taken_as_the_timer_is_set_leaves_no_timer(alarm: Alarm) -> None:
+    """Whoever takes the signal in between does not get the alarm that was just set."""
+    set_timer = signal.setitimer
+
+    def set_and_lose(timer: int, seconds: float) -> None:
+        set_timer(timer, seconds)
+        signal.signal(signal.SIGALRM, theirs)
+
+    with patch("signal.setitimer", set_and_lose):
+        alarm.arm(100)
+    assert left() == 0
+    assert signal.getsignal(signal.SIGALRM) is theirs
 
 
 def test_failing_handler_reaches_nobody(alarm: Alarm) -> None:

@@ -57,6 +57,14 @@ def test_threshold_must_be_seconds_above_zero(value: str) -> None:
     assert "such as 0.5" in result.output
 
 
+@pytest.mark.parametrize("value", ["-1", "nan", "inf", "soon"])
+def test_a_time_limit_must_be_seconds(value: str) -> None:
+    """A bad one is a usage error that names the value; 0 is none."""
+    result = CliRunner().invoke(cli.main, ["demo", "--statement-timeout", value])
+    assert result.exit_code == 2
+    assert f"{value!r} is no time: give seconds, such as 30, or 0 for none." in result.output
+
+
 @pytest.mark.parametrize("option", ["--http", "--manhole"])
 @pytest.mark.parametrize(
     "value", ["", "8080", "tcp", "tcp:x", "tcp:70000", "tcp:-1", "tcp:1:face=2", "unix:/tmp/x"]

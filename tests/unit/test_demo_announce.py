@@ -98,6 +98,13 @@ def test_everything_is_announced() -> None:
         assert expected in text
 
 
+def test_a_host_key_that_is_not_known_is_not_announced() -> None:
+    """It may not be readable; the rest is told all the same."""
+    lines = list(evolve(announcement(), host_key=None).lines(str))
+    assert not any("host key" in line for line in lines)
+    assert len(lines) == len(list(announcement().lines(str))) - 1
+
+
 def test_metrics_are_announced_where_they_are_served() -> None:
     """The address of the metrics is a line, if there are any."""
     lines = list(evolve(announcement(), metrics=Bound("127.0.0.1", 9464)).lines(str))

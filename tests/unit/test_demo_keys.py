@@ -154,6 +154,18 @@ def test_a_pair_without_its_public_half_is_completed(ssh: Path, keys: Path) -> N
     assert (keys / "demo_ed25519.pub").read_bytes() == public
 
 
+def test_a_pair_that_is_not_let_in_is_not_named(ssh: Path, keys: Path) -> None:
+    """Whoever took it out of authorized_keys is not told to use it, and it stays as it is."""
+    arrange_access(keys, ssh)
+    public = (keys / "demo_ed25519.pub").read_bytes()
+    (keys / "authorized_keys").write_text("no key\nssh-ed25519 n.o.b.a.s.e.6.4\n" + new_line())
+    assert arrange_access(keys, ssh).identity is None
+    assert (keys / "demo_ed25519.pub").read_bytes() == public
+    (keys / "authorized_keys").write_bytes(b"restrict,pty " + public)
+    assert arrange_access(keys, ssh).identity == keys / "demo_ed25519"
+    assert (keys / "demo_ed25519.pub").read_bytes() == public
+
+
 def test_a_damaged_throw_away_key_is_said(ssh: Path, keys: Path) -> None:
     """A private key that can't be read is named with what to do, and stays."""
     keys.mkdir(parents=True)

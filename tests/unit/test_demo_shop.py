@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 
 from txwatchdog.demo import habits
 from txwatchdog.demo.pace import Paced
 from txwatchdog.demo.shop import Task, chore_lengths
 from txwatchdog.demo.site import read_seconds
+from txwatchdog.demo.warehouse import Warehouse
 
 
 class Machine:
@@ -91,3 +94,12 @@ def test_seconds_from_outside_are_checked(text: bytes) -> None:
 def test_seconds_within_bounds_are_taken() -> None:
     """A number within the bounds is taken."""
     assert read_seconds(b"30", 60) == 30.0
+
+
+def test_a_warehouse_may_be_closed_twice() -> None:
+    """The second time nobody is called any more."""
+    warehouse = Warehouse()
+    warehouse.close()
+    warehouse.close()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(warehouse.address, timeout=5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+from attrs import evolve
 from builders import sample, stack
 from hypothesis import given
 from hypothesis import strategies as st
@@ -180,3 +181,14 @@ def test_every_look_moves_on(ticks: list[tuple[int, int]]) -> None:
         taken = run(detector, now, now + busy)
         assert bool(taken) == (busy > THRESHOLD)
         now += busy
+
+
+def test_each_sample_has_its_own_annotations() -> None:
+    """What is noted differently on the same stack is kept apart; what is the same is kept once."""
+    detector, raw = Detector(THRESHOLD), stack(("f", "a.py"))
+    for at, noted in enumerate([{"n": "1"}, {"n": "2"}, {"n": "2"}]):
+        taken = evolve(sample(SECOND, SECOND + at, raw), annotations=noted)
+        detector.keep(taken)
+    first, second, third = (each.annotations for each in detector.end(SECOND, 2 * SECOND))
+    assert (first, second) == ({"n": "1"}, {"n": "2"})
+    assert third is second

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 from txwatchdog.blame import Places
@@ -104,3 +106,20 @@ def test_a_signal_without_a_request_does_nothing() -> None:
     breaker._on_signal(0, None)
     assert not request.looks
     assert breaker.why_off == "the watchdog is stopped"
+
+
+def test_a_signal_that_was_taken_is_not_sent() -> None:
+    """Who takes SIGURG after us gets none of ours, and we say who has it."""
+    breaker, theirs = Breaker(), []
+    breaker.install()
+    try:
+        assert breaker.why_off is None
+        signal.signal(signal.SIGURG, lambda number, _frame: theirs.append(number))
+        assert breaker.why_off == "SIGURG, which it takes, has been taken by someone else"
+        breaker.signal()
+        assert theirs == []
+        signal.raise_signal(signal.SIGURG)
+        assert theirs == [signal.SIGURG]
+    finally:
+        breaker.remove()
+        signal.signal(signal.SIGURG, signal.SIG_DFL)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner, Result
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -186,6 +186,18 @@ def test_the_list_shows_who_gets_in_and_who_does_not(tmp_path: Path) -> None:
     assert [bool(row["refused"]) for row in data] == [False] * 3 + [True] * 3
     assert data[3]["fingerprint"] == _fingerprint(4)
     assert data[1]["pty"] is False
+
+
+def test_the_list_names_each_type_shortly(tmp_path: Path) -> None:
+    """As ssh-keygen does, whatever the curve."""
+    lines = []
+    for curve in (ec.SECP256R1(), ec.SECP521R1()):
+        public = ec.generate_private_key(curve).public_key()
+        encoding, form = serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
+        lines.append(public.public_bytes(encoding, form).decode())
+    _write(tmp_path, "\n".join(lines))
+    _, *shown = (line.split() for line in _keys(tmp_path, "list").output.splitlines())
+    assert [row[1:3] for row in shown[:2]] == [["ECDSA", "256"], ["ECDSA", "521"]]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
+from unittest.mock import patch
 
 import pytest
 from attrs import evolve
@@ -10,7 +12,7 @@ from builders import EPOCH, pause, sampled, stack
 from hypothesis import given
 from hypothesis import strategies as st
 
-from txwatchdog.ledger import NOT_SEEN, OTHER, Ledger
+from txwatchdog.ledger import NOT_SEEN, OTHER, Ledger, _fold
 from txwatchdog.origin import Origin
 
 durations = st.integers(1, 10**6).map(lambda milliseconds: milliseconds / 1000)
@@ -64,6 +66,20 @@ def test_the_table_is_folded_when_it_is_full_and_no_sooner() -> None:
     ledger.add(pause("new", 0.1))
     names = [row.function for row in ledger.totals().offenders]
     assert sorted(names) == [OTHER, "f6", "f7", "f8", "f9", "new"]
+
+
+def test_a_reset_as_the_table_is_folded_is_not_undone() -> None:
+    """Another thread may reset it just then: the folded rows do not come back."""
+    ledger = Ledger(rows=10)
+
+    def fold_and_reset(*args: Any, **kwargs: Any) -> Any:
+        ledger.reset()
+        return _fold(*args, **kwargs)
+
+    with patch("txwatchdog.ledger._fold", fold_and_reset):
+        for number in range(11):
+            ledger.add(pause(f"f{number}"))
+    assert ledger.totals().offenders == ()
 
 
 def test_profiles_are_folded_when_there_are_too_many_and_no_sooner() -> None:

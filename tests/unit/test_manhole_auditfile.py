@@ -11,6 +11,7 @@ import stat
 from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
+from unittest.mock import patch
 
 import pytest
 from twisted.logger import ILogObserver, Logger, LogPublisher, formatEvent
@@ -241,6 +242,39 @@ def test_a_long_file_is_put_aside(tmp_path: Path) -> None:
     assert {stat.S_IMODE(each.stat().st_mode) for each in tmp_path.iterdir()} == {0o600}
     lines.append(deque(b"%d%s\n" % (number, b"x" * 58) for number in range(10, 14)))
     assert path.with_name("audit.json.1").read_text().replace("x", "").split() == ["10", "11"]
+
+
+def test_a_file_that_another_has_just_put_aside_is_not_put_aside_again(tmp_path: Path) -> None:
+    """Who comes second begins the new one, and the older ones stay where they are."""
+    path, aside = tmp_path / "audit.json", tmp_path / "audit.json.1"
+    path.write_bytes(b"old\n")
+    lock = fcntl.flock
+
+    def overtaken(descriptor: int, how: int) -> None:
+        path.replace(aside)
+        lock(descriptor, how)
+
+    with patch("fcntl.flock", overtaken):
+        Lines(path, size=4).append(deque([b"new\n"]))
+    assert (path.read_bytes(), aside.read_bytes()) == (b"new\n", b"old\n")
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_file_that_can_not_be_begun_anew_loses_no_line(tmp_path: Path) -> None:
+    """Put aside, with nothing in its place: what was to be written waits."""
+    path = tmp_path / "audit.json"
+    path.write_bytes(b"old\n")
+    lines, waiting = Lines(path, size=4), deque([b"new\n"])
+    opened = lines._open()
+    with (
+        patch.object(lines, "_open", side_effect=[opened, OSError("no room")]),
+        pytest.raises(OSError, match="no room"),
+    ):
+        lines.append(waiting)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(opened)
+    lines.append(waiting)
+    assert path.read_bytes() == b"new\n"
 
 
 def test_two_processes_may_write_to_one_file(tmp_path: Path) -> None:

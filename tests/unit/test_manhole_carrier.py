@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import socket
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
+import pytest
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+
+from txwatchdog.binding import address_of
 from txwatchdog.manhole.carrier import Carrier, Connections, Wire
 
 
@@ -119,3 +126,42 @@ def test_a_farewell_that_fails_ends_the_connection() -> None:
     carrier.connection_made(transport)
     carrier.farewell()
     assert transport.is_aborted
+
+
+def test_a_connection_that_nobody_carries_ends_quietly() -> None:
+    """Where its protocol could not be made there is nobody to be told of its end."""
+    loop: Any = None
+    connections = Connections()
+
+    def fail() -> Any:
+        raise MemoryError
+
+    carrier = Carrier(fail, loop, connections)
+    transport: Any = _Transport()
+    with pytest.raises(MemoryError):
+        carrier.connection_made(transport)
+    carrier.connection_lost(None)
+    assert not connections
+    carrier.abort()
+    assert transport.is_aborted
+
+
+@pytest.mark.parametrize(
+    ("family", "name", "address"),
+    [
+        (socket.AF_INET, ("127.0.0.1", 22), IPv4Address("TCP", "127.0.0.1", 22)),
+        (socket.AF_INET6, ("::1", 22, 0, 0), IPv6Address("TCP", "::1", 22, 0, 0)),
+        (socket.AF_INET6, None, UNIXAddress(None)),
+        (socket.AF_UNIX, "/run/s", UNIXAddress(b"/run/s")),
+    ],
+)
+def test_addresses_are_twisteds(family: int, name: Any, address: Any) -> None:
+    """Both ends of a connection, whatever it goes by; a peer that is gone has none."""
+    transport: Any = _Transport()
+    known = {"socket": SimpleNamespace(family=family), "peername": name, "sockname": name}
+    transport.get_extra_info = known.get
+    wire = Wire(transport, Mock())
+    assert wire.getPeer() == wire.getHost() == address
+    listening: Any = SimpleNamespace(family=family, getsockname=lambda: name)
+    if name is not None:
+        assert address_of(listening) == address

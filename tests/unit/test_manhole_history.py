@@ -7,6 +7,7 @@ import os
 import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
@@ -15,6 +16,7 @@ from twisted.logger import ILogObserver, globalLogPublisher
 from zope.interface import implementer
 
 from txwatchdog.manhole.history import INPUTS, LONGEST, SIZE, HistoryFile, history_path
+from txwatchdog.manhole.modes import open_private
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -114,6 +116,27 @@ def test_what_a_lock_holds_up_comes_later(path: Path) -> None:
         history.add("meanwhile")
     history.add("after")
     assert HistoryFile(path).load() == ["first", "meanwhile", "after"]
+
+
+def test_a_file_that_another_has_just_shortened_is_opened_again(path: Path) -> None:
+    """What is written to the one that is gone would be lost."""
+    history = _filled(path, "first")
+    opened: list[Path] = []
+
+    def overtaken(which: Path) -> int:
+        descriptor = open_private(which)
+        opened.append(which)
+        if len(opened) == 1:
+            shorter = path.with_name("shorter")
+            shorter.write_bytes(path.read_bytes())
+            shorter.chmod(0o600)
+            shorter.replace(path)
+        return descriptor
+
+    with patch("txwatchdog.manhole.history.open_private", overtaken):
+        history.add("second")
+    assert len(opened) == 2
+    assert HistoryFile(path).load() == ["first", "second"]
 
 
 def test_a_spoilt_line_is_passed_over(path: Path, said: list[str]) -> None:

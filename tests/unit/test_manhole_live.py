@@ -18,7 +18,7 @@ from txwatchdog.activity import Activity
 from txwatchdog.manhole.live.history import STEP, History, Point, blocks, log_level
 from txwatchdog.manhole.live.model import NOW, Action, Model, Snapshot, next_threshold
 from txwatchdog.manhole.live.page import fit, page, pause_lines
-from txwatchdog.manhole.live.screen import LiveScreen
+from txwatchdog.manhole.live.screen import LiveScreen, _cells
 from txwatchdog.records import Function, Offender, Pause, Stack, State, Top
 
 
@@ -169,6 +169,16 @@ def test_a_pause_under_way_comes_first() -> None:
     assert made.shown == NOW, "a pause that is forgotten is no longer chosen"
 
 
+def test_keys_before_there_is_anything_to_see() -> None:
+    """As long as nothing is known there is nothing to choose or to change."""
+    made = Model("shop, pid 7")
+    assert [made.press(key) for key in ("down", "R", "o", "+")] == [None] * 4
+    assert (made.shown, made.asks_reset) == (None, False)
+    made.update(snapshot())
+    assert made.press("down") is None
+    assert made.shown is None
+
+
 def test_keys_sort() -> None:
     """Key s goes through the orders; t, c, w and l name one; each asks for a look."""
     made = model()
@@ -216,6 +226,9 @@ def test_leaving() -> None:
     assert made.press("?") is None
     assert any("scroll the traceback" in line for line in text(made))
     assert made.press("q") is None
+    assert made.press("?") is None
+    assert made.press("c") == Action("look"), "a key that is listed there does what it does"
+    assert not made.shows_keys
     assert made.press("q") == Action("leave")
     made.press("R")
     assert made.press("c-c") == Action("interrupt")
@@ -325,6 +338,25 @@ def test_nothing_yet() -> None:
     """Before the first snapshot the page is empty; before the first pause it says so."""
     assert text(Model("x")) == [""] * 24
     assert any("no pause yet" in line for line in text(model(rows=0)))
+
+
+def test_what_has_no_place_is_named() -> None:
+    """A row that is no function's stands as it is; very short ticks have a unit of their own."""
+    made = model()
+    other = evolve(offender("(other)"), file=None, line=None)
+    top = Top((other,), "total", 2, 1.5, 0)
+    quick = evolve(snapshot(at=1.0), top=top, activity=activity(1.0, 0.5, b10=5))
+    made.update(quick)
+    lines = text(made)
+    assert any("unknown   (other)   " in line for line in lines), lines
+    assert any("< 1 µs" in line for line in lines), lines
+
+
+def test_wide_characters_take_two_cells() -> None:
+    """What stands behind them is where a terminal shows it, and none is cut in two."""
+    row = _cells((("bold", "a\u4e2d\u0301b\u0301"),), 10)
+    assert {x: char.char for x, char in row.items()} == {0: "a", 1: "\u4e2d", 2: "", 3: "b"}
+    assert [char.char for char in _cells((("", "a\u4e2d"),), 2).values()] == ["a"]
 
 
 def test_a_long_path_is_cut_in_front() -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import builtins
 import io
 import itertools
+import linecache
 import os
 import socket
 import sys
 import threading
+import warnings
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import pytest
 from attrs import evolve
@@ -19,9 +23,9 @@ from prompt_toolkit.keys import Keys
 from txwatchdog.binding import address_of, bind, close
 from txwatchdog.errors import ListenError
 from txwatchdog.manhole.display import lay_out
-from txwatchdog.manhole.evaluate import Errand, Interpreter, Outcome
+from txwatchdog.manhole.evaluate import Errand, Interpreter, Outcome, trace
 from txwatchdog.manhole.keys import ChannelInput
-from txwatchdog.manhole.output import Outlet
+from txwatchdog.manhole.output import Capture, Outlet, routed
 from txwatchdog.manhole.prompts import is_complete
 from txwatchdog.manhole.statement import Statement
 
@@ -94,6 +98,15 @@ def test_escape_sequences_are_keys() -> None:
     keys += reader.read_keys()
     assert keys[0].key == Keys.Up
     assert "".join(press.data for press in keys[1:]) == "x" * 500
+
+
+def test_a_marked_paste_that_comes_at_once() -> None:
+    """Its beginning and its text may come in one piece."""
+    reader = ChannelInput()
+    reader.feed(b"\x1b[200~" + b"x" * 1000 + b"\x1b[201~")
+    assert [(press.key, press.data) for press in reader.read_keys()] == [
+        (Keys.BracketedPaste, "x" * 1000)
+    ]
 
 
 def test_a_marked_paste_is_one_key() -> None:
@@ -178,6 +191,92 @@ def test_output_is_the_statements_own() -> None:
     assert (sys.stdout, sys.stderr, sys.displayhook) == before
 
 
+def test_a_statements_streams_are_text_files() -> None:
+    """As far as programs ask: their encoding, that they can be written to, and with text only."""
+    text, outcomes = _run(
+        "from sys import stdout\n"
+        "print(stdout.encoding, stdout.errors, stdout.writable(), stdout.isatty())\n"
+        "stdout.write(3)"
+    )
+    assert text == "utf-8 backslashreplace True False\n"
+    assert outcomes[-1].traceback is not None
+    assert "write() argument must be str, not int" in "".join(outcomes[-1].traceback.format())
+
+
+def test_what_others_show_meanwhile_is_the_processes(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """While a statement runs, another thread's values and warnings go where they went before."""
+
+    def elsewhere() -> None:
+        sys.displayhook(42)
+        warnings.warn("theirs", stacklevel=1)
+
+    def run() -> None:
+        with routed(Capture(sent.outlet, lambda _value: None)):
+            thread = threading.Thread(target=elsewhere)
+            thread.start()
+            thread.join()
+
+    before, sent = builtins.__dict__.get("_"), _Sent()
+    with pytest.warns(UserWarning, match="theirs"):
+        run()
+    builtins.__dict__["_"] = before
+    assert (capsys.readouterr().out, sent.text) == ("42\n", "")
+
+
+def test_a_stream_that_another_put_there_meanwhile_stays() -> None:
+    """What the service puts in place of a stream while a statement runs is left alone after it."""
+    before, theirs = sys.stdout, io.StringIO()
+    try:
+        with routed(Capture(_Sent().outlet, lambda _value: None)):
+            sys.stdout = theirs
+        assert sys.stdout is theirs
+    finally:
+        sys.stdout = before
+
+
+def test_a_process_without_streams_stays_without() -> None:
+    """A daemon may have none: what its threads print meanwhile goes nowhere."""
+    before, sys.stdout = sys.stdout, None
+    try:
+        with routed(Capture(_Sent().outlet, lambda _value: None)):
+            thread = threading.Thread(target=lambda: print("nothing", flush=True))
+            thread.start()
+            thread.join()
+        assert sys.stdout is None
+    finally:
+        sys.stdout = before
+
+
+def test_help_is_the_sessions() -> None:
+    """It is printed to the operator, without a pager; what ends a session says how."""
+    text, _ = _run("help(len)")
+    assert "Return the number of items in a container" in text
+    assert "help(object)" not in text
+    assert _run("help()")[0] == "help(object) shows what an object is and can do\n"
+    assert "exit() or Ctrl-D closes this session" in _run("exit")[0]
+
+
+def test_sources_that_tracebacks_can_show_are_bounded() -> None:
+    """The oldest inputs are forgotten, never the one that has just come."""
+    interpreter = Interpreter(object(), {}, "ann")
+    with patch("txwatchdog.manhole.evaluate._SOURCES_KEPT", 3500):
+        files = [interpreter.read(f"x = {n}")[0].code.co_filename for n in range(5)]
+    assert [file in linecache.cache for file in files] == [False, False, True, True, True]
+
+
+def test_an_exception_that_can_not_be_described() -> None:
+    """It is told as what it is; the statement ends like any other."""
+
+    class HostileError(Exception):
+        def __getattribute__(self, name: str) -> Any:
+            raise RecursionError
+
+    told = "".join(trace(HostileError()).format())
+    assert "HostileError was raised, and describing it raised RecursionError()" in told
+
+
 def test_a_later_write_is_the_processes_again(capsys: pytest.CaptureFixture[str]) -> None:
     """What keeps a statement's stream beyond its end does not reach into the session."""
     interpreter = Interpreter(object(), {})
@@ -224,6 +323,15 @@ def test_printing_threads_survive_statements() -> None:
         sys.stdout = before
     assert ours.getvalue().count("service") == sum(counts)
     assert "mine" not in ours.getvalue()
+
+
+def test_a_file_that_is_no_socket_is_not_replaced(tmp_path: Path) -> None:
+    """Where something else stands the endpoint is named, and it stays."""
+    path = tmp_path / "s"
+    path.write_text("notes")
+    with pytest.raises(ListenError, match="cannot listen on unix:"):
+        bind(f"unix:{path}")
+    assert path.read_text() == "notes"
 
 
 def test_leaving_is_an_outcome() -> None:

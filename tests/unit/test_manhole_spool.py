@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 import io
-from typing import IO
+from typing import IO, Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -97,6 +98,45 @@ def test_a_full_disk_loses_output_and_nothing_else() -> None:
     spool.put(STDOUT, b"5678")
     assert spool.lost == 4
     assert _drain(spool) == [(STDOUT, b"1234")]
+
+
+def test_a_disk_that_takes_a_part_loses_that_piece() -> None:
+    """A piece that was not written whole is counted, and what comes later takes its place."""
+
+    class Nearly(io.BytesIO):
+        full = True
+
+        def write(self, data: Any) -> int:
+            return super().write(data[:3] if self.full else data)
+
+    file = Nearly()
+    spool = Spool(memory=4, open_file=lambda: file)
+    spool.put(STDOUT, b"1234")
+    spool.put(STDOUT, b"5678")
+    assert spool.lost == 4
+    file.full = False
+    spool.put(STDOUT, b"9")
+    spool.put(STDOUT, b"0abc")
+    assert b"".join(data for _, data in _drain(spool)) == b"123490abc"
+
+
+@pytest.mark.parametrize("problem", [OSError(errno.EIO, "bad"), None])
+def test_a_disk_that_gives_nothing_back(problem: OSError | None) -> None:
+    """What can't be read again is counted as lost, never raised; what comes later is kept."""
+
+    class Forgetful(io.BytesIO):
+        def read(self, _size: int | None = -1) -> bytes:
+            if problem is not None:
+                raise problem
+            return b""
+
+    spool = Spool(memory=4, open_file=Forgetful)
+    spool.put(STDOUT, b"1234")
+    spool.put(STDOUT, b"5678")
+    assert _drain(spool) == [(STDOUT, b"1234")]
+    assert spool.lost >= 4
+    spool.put(STDOUT, b"9")
+    assert _drain(spool) == [(STDOUT, b"9")]
 
 
 def test_after_close_nothing_is_kept() -> None:

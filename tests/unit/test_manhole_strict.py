@@ -9,13 +9,25 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from speaker import Speaker
 from twisted.conch.ssh.common import NS
 from twisted.conch.ssh.keys import Key
-from twisted.conch.ssh.transport import MSG_DEBUG, MSG_IGNORE, MSG_KEXINIT, MSG_NEWKEYS
+from twisted.conch.ssh.transport import (
+    MSG_DEBUG,
+    MSG_IGNORE,
+    MSG_KEXINIT,
+    MSG_NEWKEYS,
+    MSG_SERVICE_REQUEST,
+)
 from twisted.internet.address import IPv4Address
 from twisted.internet.task import Clock
 
 from txwatchdog.manhole.access import AuthorizedKey, Refusal
 from txwatchdog.manhole.limits import Admission, Limits, Visit
-from txwatchdog.manhole.ssh import MSG_USERAUTH_SUCCESS, Factory, ServerTransport
+from txwatchdog.manhole.ssh import (
+    MSG_USERAUTH_FAILURE,
+    MSG_USERAUTH_REQUEST,
+    MSG_USERAUTH_SUCCESS,
+    Factory,
+    ServerTransport,
+)
 from txwatchdog.manhole.strangers import Strangers
 from txwatchdog.manhole.strict import MSG_KEX_INIT, Order
 
@@ -299,3 +311,76 @@ def test_answers_do_not_pile_up_behind_a_key_exchange() -> None:
     for _ in range(1100):
         pair.server.sendPacket(82, b"")
     assert pair.wire.is_closing
+
+
+def test_nothing_is_served_before_the_encryption() -> None:
+    """A service that is asked for in plain text ends the connection."""
+    pair = _Pair(strict=False)
+    client = pair.client
+
+    def ask_too_early() -> None:
+        state, client._keyExchangeState = client._keyExchangeState, client._KEY_EXCHANGE_NONE
+        client.sendPacket(MSG_SERVICE_REQUEST, NS(b"ssh-userauth"))
+        client._keyExchangeState = state
+
+    client.before_newkeys = ask_too_early
+    pair.connect()
+    assert pair.wire.is_closing
+    assert pair.client.farewell == b"message 5 during the first key exchange"
+
+
+def _ask(pair: _Pair, *parts: bytes, service: bytes = b"ssh-connection") -> None:
+    """Ask to be let in, by way of the login service."""
+    pair.connect()
+    pair.client.sendPacket(MSG_SERVICE_REQUEST, NS(b"ssh-userauth"))
+    pair.client.sendPacket(MSG_USERAUTH_REQUEST, NS(b"ann") + NS(service) + b"".join(parts))
+    pair.carry()
+
+
+def test_no_service_but_the_connection() -> None:
+    """Whoever asks to log in to something else is sent away."""
+    pair = _Pair()
+    _ask(pair, NS(b"none"), service=b"ssh-userauth")
+    assert pair.wire.is_closing
+    assert pair.client.farewell == b"no service but ssh-connection"
+
+
+@pytest.mark.parametrize("key", [KEY, Key(ed25519.Ed25519PrivateKey.generate())])
+def test_a_wrong_signature_lets_nobody_in(key: Key) -> None:
+    """Be the key authorized or not: a few such tries are the last."""
+    pair = _Pair(limits=Limits(tries=2))
+    blob = key.public().blob()
+    proof = (NS(b"publickey"), b"\x01", NS(b"ssh-ed25519"), NS(blob), NS(key.sign(b"something")))
+    _ask(pair, *proof)
+    assert not pair.server.is_authenticated
+    assert [number for number, _ in pair.client.came][-1] == MSG_USERAUTH_FAILURE
+    assert not pair.wire.is_closing
+    pair.client.sendPacket(
+        MSG_USERAUTH_REQUEST, NS(b"ann") + NS(b"ssh-connection") + b"".join(proof)
+    )
+    pair.carry()
+    assert pair.wire.is_closing
+    assert pair.client.farewell == b"too many failed logins"
+
+
+def test_a_wrong_guess_of_the_method_is_passed_over() -> None:
+    """A client may send a packet of the method that it expects; if it errs, it begins anew."""
+    pair = _Pair()
+    # Not what the server would have first.
+    pair.client.supportedKeyExchanges = [b"curve25519-sha256@libssh.org"]
+    send = pair.client.sendPacket
+
+    def guess(messageType: int, payload: bytes) -> None:
+        if messageType == MSG_KEXINIT and not pair.client.exchanges:
+            first = len(payload) - 5  # whether a packet follows; then four bytes that mean nothing
+            payload = payload[:first] + b"\x01" + payload[first + 1 :]
+            pair.client.ourKexInitPayload = bytes((MSG_KEXINIT,)) + payload
+            send(messageType, payload)
+            send(MSG_KEX_INIT, NS(b"a guess"))
+            return
+        send(messageType, payload)
+
+    pair.client.sendPacket = guess  # type: ignore[method-assign]
+    pair.log_in()
+    assert pair.server.is_authenticated
+    assert not pair.server.ignoreNextPacket

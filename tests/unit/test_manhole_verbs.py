@@ -11,7 +11,7 @@ import threading
 from typing import Any
 
 import pytest
-from builders import pause
+from builders import EPOCH, pause
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.testing import MemoryReactorClock
@@ -19,9 +19,11 @@ from twisted.internet.testing import MemoryReactorClock
 from txwatchdog import Watchdog, exports
 from txwatchdog.errors import ManholeError
 from txwatchdog.manhole.script import give_arguments
+from txwatchdog.manhole.verbs.declare import dump
 from txwatchdog.manhole.verbs.lines import NAMES, console_verb, verb_line
 from txwatchdog.manhole.verbs.table import FORMATS, VERBS, Call, Order, UsageError, read_order
 from txwatchdog.manhole.worker import in_worker
+from txwatchdog.records import Function
 
 
 @pytest.mark.parametrize(
@@ -262,6 +264,16 @@ def test_reset_forgets() -> None:
     dog = _watchdog()
     assert _say(dog, "reset") == "all pauses forgotten"
     assert dog.pauses() == []
+
+
+def test_what_json_does_not_know_is_plain() -> None:
+    """Records are objects, times are text, and anything else is as it prints."""
+    known = {"function": Function("f", "a.py", 1), "at": EPOCH, "other": 1j}
+    assert json.loads(dump(known)) == {
+        "function": {"function": "f", "file": "a.py", "line": 1},
+        "at": "2026-01-01T00:00:00.000+00:00",
+        "other": "1j",
+    }
 
 
 def test_a_script_has_arguments_of_its_own() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from typing import TYPE_CHECKING, Any
 
@@ -169,6 +170,93 @@ def test_a_canceller_that_raises_is_the_result() -> None:
     pending = Pending(Deferred(canceller))
     pending.cancel()
     assert isinstance(_error(pending.result), OSError)
+
+
+async def _in_a_loop(deferred: Deferred[Any], act: Callable[[Pending], None]) -> Result | None:
+    """What a coroutine that awaits a Deferred comes to on a reactor with asyncio's loop."""
+    ended = asyncio.Event()
+    pending = Pending(_await(deferred))
+    pending.when_ended(ended.set)
+    await asyncio.sleep(0)
+    act(pending)
+    await asyncio.wait_for(ended.wait(), 60)
+    return pending.result
+
+
+@pytest.mark.parametrize("error", [ValueError("why"), StopIteration(3)])
+def test_a_failure_reaches_who_awaits_it_in_a_loop(error: Exception) -> None:
+    """As it is, but for the one exception that a future can't have."""
+    deferred: Deferred[Any] = Deferred()
+    result = asyncio.run(_in_a_loop(deferred, lambda _: deferred.errback(error)))
+    deferred.addErrback(lambda _failure: None)
+    if isinstance(error, ValueError):
+        assert _error(result) is error
+    else:
+        assert str(_error(result)) == "it raised StopIteration(3)"
+
+
+def test_a_task_that_another_cancels_knows_asyncios_exception() -> None:
+    """Ctrl-C comes as Twisted's to who awaits a Deferred; what asyncio cancels comes as its own."""
+
+    def cancel_all(_pending: Pending) -> None:
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+
+    result = asyncio.run(_in_a_loop(Deferred(), cancel_all))
+    assert type(_error(result)) is asyncio.CancelledError
+    result = asyncio.run(_in_a_loop(Deferred(), lambda pending: pending.cancel()))
+    assert type(_error(result)) is CancelledError
+
+
+def test_a_future_is_looked_at() -> None:
+    """Its exception is the result, and stays its own."""
+
+    async def look() -> Result | None:
+        future = asyncio.get_running_loop().create_future()
+        pending = Pending(future)
+        future.set_exception(KeyError("k"))
+        await asyncio.sleep(0)
+        assert isinstance(future.exception(), KeyError)
+        return pending.result
+
+    assert isinstance(_error(asyncio.run(look())), KeyError)
+
+
+def test_an_end_comes_once() -> None:
+    """What a canceller did counts, though it fires the Deferred and fails after that."""
+
+    def canceller(deferred: Deferred[Any]) -> None:
+        deferred.callback(7)
+        raise OSError("stuck")
+
+    pending = Pending(Deferred(canceller))
+    pending.cancel()
+    assert pending.result == Result(7)
+
+
+def test_what_is_no_deferred_is_twisteds_to_await() -> None:
+    """A coroutine that awaits something else gets of Twisted what any coroutine does: itself."""
+
+    class Odd:
+        def __await__(self) -> Generator[Any, Any, Any]:
+            return (yield "something else")
+
+    assert Pending(_await(Odd())).result == Result("something else")
+
+
+def test_a_coroutine_that_is_dropped_ends() -> None:
+    """Its frames are left as Python leaves them."""
+    met: list[str] = []
+
+    async def wait() -> None:
+        try:
+            await Deferred()
+        finally:
+            met.append("left")
+
+    Pending(wait())
+    gc.collect()
+    assert met == ["left"]
 
 
 class _Session:
@@ -461,3 +549,23 @@ def test_elsewhere_a_notice_is_one_line() -> None:
         notice.remove()
         end = "\r\n" if terminal else "\n"
         assert sent == [f"waiting: paused; Ctrl-C{end}"]
+
+
+def test_a_notice_does_not_wait_for_output() -> None:
+    """While the statement writes it can be seen to go on, and nobody waits for it."""
+    notice, sent = _notice(Terminal("xterm", 40, 24))
+    with notice._lock:
+        notice.show("waiting", "Ctrl-C")
+    assert sent == []
+    notice.show("waiting", "Ctrl-C")
+    assert sent == ["\r\x1b[Kwaiting; Ctrl-C"]
+
+
+def test_a_statement_that_waits_for_nothing_can_not_be_cancelled() -> None:
+    """Ctrl-C may come just as what it waited for has ended: nothing happens to it then."""
+    session = _Session()
+    statement = session.statement("3")
+    statement.cancel()
+    assert statement.run().shown is not None
+    statement.cancel()
+    assert statement.pending is None

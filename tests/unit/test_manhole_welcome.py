@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from typing import Any
+from unittest.mock import patch
 
 import pytest
+from twisted.internet.testing import MemoryReactorClock
 
 from txwatchdog import Watchdog
 from txwatchdog.manhole.helptext import console_help
@@ -51,6 +53,13 @@ _FETCH = Function("fetch_user", "app/db.py", 41)
 def test_the_prompt_shows_a_pause(stack: Stack | None, note: str) -> None:
     """During a pause the prompt says for how long and where; at other times nothing."""
     assert pause_note(_Watchdog(stack)) == note
+
+
+def test_a_pause_that_ends_as_it_is_looked_at_is_none() -> None:
+    """Between the two looks that the prompt takes it may have gone by."""
+    watchdog: Any = _Watchdog(Stack("idle", 0.0, None, None, ()))
+    watchdog.status = lambda: Stack("paused", 3.0, _FETCH, None, ())
+    assert pause_note(watchdog) == ""
 
 
 def test_a_long_name_does_not_fill_the_prompt() -> None:
@@ -111,3 +120,26 @@ def test_help_is_bounded() -> None:
     text = console_help(_a_watchdog(), {f"name{n}": n for n in range(1000)}, 80)
     assert "… 950 more" in text
     assert len(text.splitlines()) < 100
+
+
+def test_where_it_is_not_known_when_the_process_began() -> None:
+    """The greeting does without."""
+    with patch("txwatchdog.manhole.welcome._started_at", return_value=None):
+        text = welcome("idle", 200)
+    assert "up since" not in text
+    assert "up since" in welcome("idle", 200)
+
+
+def test_help_leaves_out_what_the_operator_has_replaced() -> None:
+    """What looks around is not listed where its name is taken; without names it says so."""
+
+    class Odd(Watchdog):
+        limit = 3
+
+    names: dict[str, Any] = {"watchdog": None}
+    assert "none yet: x = 1 makes one" in console_help(_a_watchdog(), names, 100)
+    assert "  threads(" in console_help(_a_watchdog(), names, 100)
+    replaced = console_help(Odd(MemoryReactorClock()), {**names, "threads": 7}, 100)
+    assert "  threads(" not in replaced
+    assert "watchdog.limit" not in replaced
+    assert "  threads" in replaced

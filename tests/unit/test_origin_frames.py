@@ -32,6 +32,17 @@ class Protocol:
     """What data comes to."""
 
 
+class Endless:
+    """What wraps itself."""
+
+    def __init__(self) -> None:
+        self.func = self
+
+    def __call__(self) -> None:
+        """Be callable."""
+
+
+ENDLESS = Endless()
 LOOPING = LoopingCall(work)
 TRACEBACK = [
     '  File "/srv/app/main.py", line 7, in begin\n    later()\n',
@@ -61,6 +72,10 @@ TRACEBACK = [
                 {"call": SimpleNamespace(func=work, creator=['File "/a, b/c.py", line 7, in g\n'])},
             ),
             Origin("timed call", "work", scheduled_by="/a, b/c.py:7 in g"),
+        ),
+        (
+            ("runUntilCurrent", "base.py", {"call": SimpleNamespace(func=ENDLESS)}),
+            Origin("timed call", "Endless"),
         ),
         (
             ("runUntilCurrent", "base.py", {"call": SimpleNamespace(func=LOOPING)}),

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, cast
+from unittest.mock import Mock, patch
+
+import pytest
 from attrs import evolve
 from builders import EPOCH, pause, sampled, stack
+from twisted.logger import formatEvent, globalLogPublisher
+from watched import FakeWatchdog
 
 from txwatchdog.origin import Origin
-from txwatchdog.otel import span_of
+from txwatchdog.otel import Telemetry, _attributes, span_of
 
 
 def test_span_begins_and_ends_as_the_pause_did() -> None:
@@ -53,3 +61,87 @@ def test_span_of_a_pause_that_nobody_saw() -> None:
     """A pause without samples has no code of its own."""
     attributes = span_of(pause(None)).attributes
     assert not [name for name in attributes if name.startswith("code.")]
+
+
+def test_what_is_not_known_is_no_attribute() -> None:
+    """(other) has neither file nor line."""
+    labels = [("function", "(other)"), ("file", ""), ("line", "")]
+    assert _attributes(labels) == {"code.function.name": "(other)"}
+    assert _attributes([("line", "41")]) == {"code.line.number": 41}
+
+
+class Told:
+    """A telemetry whose spans a test makes, in its thread."""
+
+    def __init__(self, make: Callable[[Any], None]) -> None:
+        self.watchdog: Any = FakeWatchdog()
+        self.meters = Mock()
+        self.telemetry = cast(Any, Telemetry(cast(Any, self.watchdog), meter_provider=self.meters))
+        self.telemetry._make_span = make
+        self.telemetry.start()
+
+
+@pytest.fixture
+def logged() -> Iterator[list[str]]:
+    """What is logged meanwhile."""
+    lines: list[str] = []
+    keep: Any = lambda event: lines.append(formatEvent(event))  # noqa: E731 - typed so
+    globalLogPublisher.addObserver(keep)
+    yield lines
+    globalLogPublisher.removeObserver(keep)
+
+
+def test_spans_wait_within_bounds(logged: list[str]) -> None:
+    """While an exporter is busy so many pauses wait; the rest are counted, and stop() goes on."""
+    busy, free, made = threading.Event(), threading.Event(), list[Any]()
+
+    def make(each: Any) -> None:
+        busy.set()
+        free.wait(60)
+        made.append(each.number)
+
+    told = Told(make)
+    with patch("txwatchdog.otel.QUEUED", 2), patch("txwatchdog.otel.JOIN_SECONDS", 0.01):
+        told.watchdog.pauses(pause(number=1))
+        assert busy.wait(60)
+        told.watchdog.pauses(*(pause(number=n) for n in range(2, 7)))
+        assert told.telemetry.left_out == 3
+        thread = told.telemetry._thread
+        told.telemetry.stop()
+    assert logged == ["an exporter of spans does not come back: its thread is left behind"]
+    free.set()
+    thread.join(60)
+    assert made == [1, 2, 3]
+
+
+def test_a_span_that_fails_is_told(logged: list[str]) -> None:
+    """Whatever an exporter raises, the next pause has its span."""
+    made = list[Any]()
+
+    def make(each: Any) -> None:
+        made.append(each.number)
+        raise SystemExit(each.number)
+
+    told = Told(make)
+    told.watchdog.pauses(pause(number=1), pause(number=2))
+    told.telemetry.stop()
+    assert made == [1, 2]
+    assert len(logged) == 2
+    assert logged[0].startswith("a span could not be made of ")
+
+
+def test_stopped_and_started_anew() -> None:
+    """Instruments are made once, for they can't be taken back; a pause in between has no span."""
+    made = list[Any]()
+    told = Told(lambda each: made.append(each.number))
+    meter = told.meters.get_meter.return_value
+    instruments = len(meter.method_calls)
+    assert instruments
+    told.telemetry.stop()
+    told.telemetry._hand_over(pause(number=1))
+    assert told.telemetry._thread is None
+    told.telemetry.start()
+    assert len(meter.method_calls) == instruments
+    told.watchdog.pauses(pause(number=2))
+    told.telemetry.stop()
+    assert made == [2]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from unittest.mock import patch
 
@@ -205,6 +206,17 @@ def test_earlier_wrapper_of_the_selector_stays() -> None:
     assert vars(selector) == {"select": theirs}
 
 
+def test_later_wrapper_of_the_selector_stays() -> None:
+    """Another's wrapper, put there after ours, is not taken away with ours."""
+    selector = Selector()
+    probe = install(AsyncioReactor(selector), Tick(10**9, lambda *_: None))
+    theirs: Any = partial(selector.select)
+    selector.select = theirs  # type: ignore[method-assign]
+    probe.remove()
+    assert selector.select is theirs
+    assert selector.select(3) == 3
+
+
 def test_heartbeat_where_nothing_can_be_wrapped() -> None:
     """A reactor with no wait that we know is asked to call us at short distances."""
     reactor = RunningReactor()
@@ -214,10 +226,28 @@ def test_heartbeat_where_nothing_can_be_wrapped() -> None:
     assert "heartbeat every 0.1 s" in probe.name
     (call,) = reactor.getDelayedCalls()
     assert call.getTime() == pytest.approx(0.1)
+    assert probe.is_waiting(sys._getframe())  # there is nothing to tell it by
     reactor.advance(0.1)
     assert len(reactor.getDelayedCalls()) == 1
     assert tick.count == 1
     probe.remove()
+    assert reactor.getDelayedCalls() == []
+
+
+def test_heartbeat_that_was_removed_beats_no_more() -> None:
+    """A beat that comes before the reactor has got to taking it back is the last one."""
+    reactor: Any = RunningReactor()
+    sent: list[Callable[..., object]] = []
+    thread = ReactorThread(reactor)
+    thread._ident = -1  # another one than this
+    probe = probe_for(reactor, thread, Tick(500_000_000, lambda *_: None))
+    probe.install()
+    with patch.object(reactor, "callFromThread", sent.append):
+        thread._ident = -1
+        probe.remove()
+    reactor.advance(0.1)
+    assert reactor.getDelayedCalls() == []
+    sent[0]()
     assert reactor.getDelayedCalls() == []
 
 
@@ -264,3 +294,32 @@ def test_select_reactor_of_another_thread_is_left_alone() -> None:
     finally:
         probe.remove()
     assert selectreactor._select is original
+
+
+def test_later_wrapper_of_select_stays() -> None:
+    """Another's wrapper of the module's function, put there after ours, is left alone."""
+    from twisted.internet import selectreactor
+
+    original = selectreactor._select
+    reactor: Any = selectreactor.SelectReactor.__new__(selectreactor.SelectReactor)
+    reactor._reads, reactor.running = set(), False
+    probe = install(reactor, Tick(10**9, lambda *_: None))
+    theirs = selectreactor._select = partial(original)
+    try:
+        probe.remove()
+        assert selectreactor._select is theirs
+    finally:
+        selectreactor._select = original
+
+
+def test_what_the_reactor_calls_too_late_is_not_called() -> None:
+    """Once taken back, a call is not made though the reactor was about to make it."""
+    reactor: Any = MemoryReactorClock()
+    called: list[str] = []
+    reactor.running = False
+    with patch.object(reactor, "removeSystemEventTrigger", create=True):
+        withdraw = ReactorThread(reactor).when_running(lambda: called.append("late"))
+        ((run, args, kwargs),) = reactor.whenRunningHooks
+        withdraw()
+        run(*args, **kwargs)
+    assert called == []

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import py_compile
 import sys
 import zipfile
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ from twisted.application.app import ApplicationRunner
 
 from txwatchdog import cli
 from txwatchdog.errors import ProgramError
-from txwatchdog.program import Program, find
+from txwatchdog.program import Program, _run_script, find
 from txwatchdog.run import service_roots
 from txwatchdog.run_command import taken_follow_up
 from txwatchdog.summary import summary
@@ -115,6 +117,17 @@ def test_shebang_that_keeps_its_directory_out(tmp_path: Path) -> None:
     assert not find([str(path)]).safe_path
 
 
+def test_a_compiled_script(tmp_path: Path) -> None:
+    """One without its source is run as Python runs it."""
+    source = _command(tmp_path, b"answer = (__name__, __file__)\n", "tool.py")
+    compiled = py_compile.compile(str(source), str(tmp_path / "tool.pyc"))
+    source.unlink()
+    main = ModuleType("__main__")
+    assert compiled is not None
+    _run_script(compiled, main)
+    assert vars(main)["answer"] == ("__main__", compiled)
+
+
 @pytest.mark.parametrize("words", [[], ["--"], ["--", "-m"]])
 def test_no_program(words: list[str]) -> None:
     """Without a program there is an example of how to name one."""
@@ -177,6 +190,7 @@ def test_options_from_the_environment() -> None:
     assert _options(TXWATCHDOG_NO_MANHOLE="1").manhole is None
     assert _options("--manhole", "tcp:1", TXWATCHDOG_NO_MANHOLE="1").manhole == "tcp:1"
     assert _options("--no-manhole", TXWATCHDOG_MANHOLE="tcp:1").manhole is None
+    assert _options("--metrics", "tcp6:9100").metrics == "tcp6:9100"
     assert _options(TXWATCHDOG_QUIET="0", TXWATCHDOG_THRESHOLD="").quiet is False
 
 
@@ -226,12 +240,32 @@ _WORST = {
                 "worst: no function's fault, 1 pause, 0.600 s, starved",
             ],
         ),
+        (
+            {
+                "pauses": 1,
+                "paused_seconds": 0.6,
+                "offenders": [{**_WORST, "function": "(other)", "file": None, "line": None}],
+            },
+            [
+                "1 pause over 0.5 s, 0.600 s in all, in 61.0 s",
+                "worst: (other), 2 pauses, 2.000 s, blocked",
+            ],
+        ),
     ],
 )
 def test_summary(stats: dict[str, Any], lines: list[str]) -> None:
     """A run is summed up in three lines: pauses, the worst offender, the report."""
     found = summary({"threshold": 0.5, **stats}, 0.01678, 61.0, "report: /tmp/r.html")
     assert found == [*lines, "report: /tmp/r.html"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(119.94, "119.9 s"), (300.0, "5 min"), (7200.0, "2.0 h")]
+)
+def test_a_long_run_has_a_rough_length(seconds: float, told: str) -> None:
+    """Beyond two minutes nobody asks for tenths of a second."""
+    first, *_ = summary({"threshold": 0.5, "pauses": 0}, 0.01, seconds, "")
+    assert first == f"no pause over 0.5 s in {told}"
 
 
 def _frame_of(**held: object) -> Any:

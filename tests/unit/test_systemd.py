@@ -101,6 +101,28 @@ def test_what_could_not_be_told_is_told_after_another_answer() -> None:
     assert once.look(100.7, answered=True).lines == ("READY=1",)
 
 
+def test_a_status_that_could_not_be_told_asks_for_no_answer() -> None:
+    """It is only for people: the reactor is asked when it would have been."""
+    pulse = Pulse(10.0)
+    pulse.look(100.0, answered=False)
+    pulse.look(100.1, answered=True)
+    pulse.failed((), 100.2)
+    assert not pulse.look(104.9, answered=False).ask
+    assert pulse.look(105.0, answered=False).ask
+
+
+def test_a_status_is_told_when_it_is_another() -> None:
+    """And one that can't be had is left out."""
+    watchdog: Any = _Watchdog(Stack("idle", 0.0, None, None, ()))
+    watchdog.reactor = _Reactor()
+    notifier = Notifier(watchdog, {})
+    notifier._status = ""
+    assert notifier._news() == ("STATUS=no pause",)
+    assert notifier._news() == ()
+    watchdog.stack = None
+    assert notifier._news() == ()
+
+
 class _Watchdog(Watchdog):
     """One that says what a test wants."""
 

@@ -104,8 +104,8 @@ class Connection(SSHConnection):
 
     def used(self) -> None:
         """Called by a session when something was typed or shown in it."""
-        if self.transport.presence is not None:
-            self.transport.presence.used()
+        assert self.transport.presence is not None  # from the login on
+        self.transport.presence.used()
 
     def getChannel(
         self, channelType: bytes, windowSize: int, maxPacket: int, data: bytes

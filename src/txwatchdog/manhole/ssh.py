@@ -141,6 +141,7 @@ class ServerTransport(StrictTransport):
     transport: Wire
     service: Any
     trail: Trail
+    _grace: Any
 
     def __init__(self, factory: Factory, visit: Visit) -> None:
         super().__init__()
@@ -155,7 +156,6 @@ class ServerTransport(StrictTransport):
         self._login: Place | None = None
         self._packets_before_login = 0
         self._bytes_since_exchange = 0
-        self._grace: Any = None
 
     @property
     def is_full(self) -> bool:
@@ -183,8 +183,7 @@ class ServerTransport(StrictTransport):
         self._visit.ended()
         if self._login is not None:
             self._login.leave()
-        if self._grace is not None:
-            self._grace.cancel()
+        self._grace.cancel()
         if self.presence is not None:
             self.presence.end()
         super().connectionLost(reason)
@@ -237,12 +236,6 @@ class ServerTransport(StrictTransport):
             for name, value in extensions
         ]
         super().sendExtInfo(extensions)
-
-    def ssh_SERVICE_REQUEST(self, packet: bytes) -> None:
-        if not self.isEncrypted("both"):
-            self.sendDisconnect(DISCONNECT_PROTOCOL_ERROR, b"encryption comes first")
-            return
-        super().ssh_SERVICE_REQUEST(packet)
 
     @property
     def address(self) -> str:

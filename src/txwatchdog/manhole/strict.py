@@ -46,11 +46,6 @@ class Order:
         self._came_before = False  # anything before the first KEXINIT
         self._expected = MSG_KEXINIT
 
-    @property
-    def is_exchanging(self) -> bool:
-        """Whether the client is in the middle of a key exchange."""
-        return self._expected != MSG_KEXINIT
-
     def refusal(self, message: int, *, may_exchange: bool) -> str | None:
         """Why a message may not come now.
 

@@ -9,7 +9,6 @@ synced to the disk.
 from __future__ import annotations
 
 import atexit
-import errno
 import fcntl
 import os
 import stat
@@ -147,8 +146,10 @@ class BlackBox:
             if not self._looked_back:
                 self._look_back(fd)
             os.fchmod(fd, 0o600)
+            # All of it, so that the disk has room for what is written later; and first: a file of
+            # nothing but zeros would never be taken for a box again.
+            _put(fd, EMPTY, 0)
             os.ftruncate(fd, STACKS_AT)
-            _put(fd, EMPTY, 0)  # all of it, so that the disk has room for what is written later
             os.lseek(fd, STACKS_AT, os.SEEK_SET)
         except OSError as problem:
             self._fail(problem)
@@ -327,16 +328,19 @@ def _check(fd: int) -> None:
 
 
 def _put(fd: int, data: bytes, at: int) -> None:
-    if os.pwrite(fd, data, at) != len(data):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    while data:  # the part that a full disk does not take is what raises
+        written = os.pwrite(fd, data, at)
+        data, at = data[written:], at + written
 
 
 def _lock(fd: int) -> None:
-    for attempt in range(LOCK_ATTEMPTS, 0, -1):
+    attempts = LOCK_ATTEMPTS
+    while True:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if attempt == 1:
+            attempts -= 1
+            if not attempts:
                 record = decode(os.pread(fd, STACKS_AT, 0))
                 who = f"process {record.pid}" if record else "another process"
                 raise OSError(f"{who} uses it; each process needs one of its own") from None

@@ -333,8 +333,8 @@ class WatchThread:
         Who waits longest for the GIL is served first: a thread that hardly does anything but wait
         for it is always found asleep, right after it was served.
         """
-        if self._clocks is None or self._lateness is None:
-            return False
+        assert self._clocks is not None  # they found it asleep
+        assert self._lateness is not None  # and this, that the GIL was waited for
         theirs, ours = self._clocks.ran_at_ns(), self._lateness.ran_at_ns()
         return theirs is not None and ours is not None and theirs > ours - SERVED_NS
 
@@ -378,11 +378,10 @@ class WatchThread:
 
     def _alarmed(self, frame: FrameType | None) -> None:
         """SIGALRM: the thread did not wake when it meant to. In the main thread, the reactor's."""
+        assert self.alarm is not None  # which calls this
         tick = self._tick
         tick_ns = tick.busy_since_ns
         now = time.monotonic_ns()
-        if self.alarm is None:
-            return
         early_ns = tick_ns + tick.limit_ns - now if tick_ns else tick.limit_ns
         # As long as the thread does not come back to set it, the alarm stands in for it.
         # In a long pause at growing distances, or else its first samples would have to make room.

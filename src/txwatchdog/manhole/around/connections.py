@@ -173,12 +173,10 @@ def _with_socket(row: Reader, thing: Any) -> Reader:
     )
 
 
-def _tcp_info(sock: socket.socket | None) -> TcpInfo | None:
-    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
-        return None
+def _tcp_info(sock: Any) -> TcpInfo | None:
     try:
         return read_tcp_info(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_SIZE))
-    except (OSError, AttributeError):  # it is not TCP, or this is not Linux
+    except (OSError, AttributeError):  # it is not TCP, there is no socket, or this is not Linux
         return None
 
 

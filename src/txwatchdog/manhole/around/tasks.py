@@ -60,14 +60,17 @@ _ORDER = {"running": 0, "ready": 1, "waiting": 2}
 
 
 def _task(task: Any, *, is_running: bool) -> Task:
-    coroutine = asyncio.Task.get_coro(task) if isinstance(task, asyncio.Task) else None
+    if isinstance(task, asyncio.Task):  # the class in C
+        name, coroutine = asyncio.Task.get_name(task), asyncio.Task.get_coro(task)
+        waits_for = getattr(task, "_fut_waiter", None)
+    else:  # the one in Python, which a task factory may make
+        name, coroutine, waits_for = (
+            statics.attribute(task, each) for each in ("_name", "_coro", "_fut_waiter")
+        )
     code = coroutine_code(coroutine)
-    waits_for = statics.attribute(task, "_fut_waiter")
-    if waits_for is statics.UNKNOWN:
-        waits_for = getattr(task, "_fut_waiter", None)  # of the class in C
     at = _innermost(coroutine)
     return Task(
-        name=str(asyncio.Task.get_name(task)),
+        name=str(name),
         coroutine=class_name(type(coroutine)) if code is None else str(function_of_code(code)),
         state="running" if is_running else "ready" if waits_for is None else "waiting",
         at=None if at is None else str(at),

@@ -151,11 +151,9 @@ def read_order(line: str) -> Order | str:
     except _HelpWanted as wanted:
         return str(wanted)
     except click.UsageError as error:
-        usage = ""
-        if error.ctx is not None:
-            usage = f"\n{error.ctx.get_usage()}"
+        usage = command.get_usage(click.Context(command, info_name=name, terminal_width=WIDTH))
         message = " ".join(error.format_message().split())
-        raise UsageError(f"{name}: {message}{usage}\nTry: {name} --help") from error
+        raise UsageError(f"{name}: {message}\n{usage}\nTry: {name} --help") from error
     return Order(VERBS[name], context.params)
 
 
