@@ -221,7 +221,7 @@ def pairs(server_name: str, contender: Contender, count: int) -> list[tuple[Segm
 
 def compare(bench: Bench, server: str, title: str) -> Table:
     """A table: all contenders on one server."""
-    number, fewer, processes = bench.times(90, 16), bench.times(30, 4), bench.times(3, 2)
+    number, fewer, processes = bench.times(60, 16), bench.times(30, 4), bench.times(3, 2)
     table = Table(
         f"Overhead: {title}; with / without, {number} alternating pairs"
         f" ({fewer} where putting it on is slow) in {processes} processes",
@@ -292,7 +292,7 @@ IDLE = (
 
 def idle(bench: Bench) -> Table:
     """What a process costs that has nothing to do."""
-    seconds, rounds = bench.times(10, 2), bench.times(5, 1)
+    seconds, rounds = bench.times(10, 2), bench.times(3, 1)
     table = Table(
         f"An idle watched process, {rounds} times {seconds} s by turns",
         (
