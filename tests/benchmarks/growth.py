@@ -32,7 +32,7 @@ def grown(what: str, number: int) -> dict[str, Any]:
 def growth(bench: Bench) -> Table:
     """A row for each number."""
     table = Table(
-        "Growth (µs and ns of CPU, the least of several)",
+        "Growth (µs and ns of CPU: the least of several; a tick: the median of 31 differences)",
         ("", "a tick: ns added", "a wake: µs", "`top()`: µs", "reading the stack: µs"),
     )
     for what, (title, numbers) in STEPS.items():
