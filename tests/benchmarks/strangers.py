@@ -32,7 +32,8 @@ from twisted.conch.ssh.keys import Key
 ATTACKS = {
     "half-open": "connects from a thousand addresses, says nothing, and stays",
     "reconnect": "connects and goes away as fast as it can, from one address",
-    "garbage": "sends random and mutated bytes, before the keys, with keys and logged in",
+    "garbage": "sends random and mutated bytes, before the keys and with keys",
+    "insider": "has a key, logs in, and sends them then: no stranger, so no limit holds it back",
 }
 GAP = 0.002  # seconds between an answer and the next request
 
@@ -77,7 +78,9 @@ def be_hostile(kind: str, port: int, key: str, counter: str) -> None:
         os.pwrite(count, b"%12d" % number, 0)
         try:
             if kind == "garbage":
-                attack(port, private, number)
+                attack(port, private, number // 2 * 3 + number % 2)
+            elif kind == "insider":
+                attack(port, private, number * 3 + 2)
             elif kind == "reconnect":
                 connect(port).close()
             else:
