@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from twisted.logger import formatEvent, globalLogPublisher
 
 # A loaded machine may take its time: how long an example takes says nothing about it.
 settings.register_profile(
@@ -37,3 +39,13 @@ def pytest_runtest_setup() -> Generator[None, object, object]:
 def pytest_runtest_call() -> Generator[None, object, object]:
     """Skip what can't be run for want of a program, and say which."""
     return (yield from _skipped_without_its_tool())
+
+
+@pytest.fixture
+def logged() -> Iterator[list[str]]:
+    """What Twisted logs meanwhile."""
+    lines: list[str] = []
+    keep: Any = lambda event: lines.append(formatEvent(event))  # noqa: E731 - typed so
+    globalLogPublisher.addObserver(keep)
+    yield lines
+    globalLogPublisher.removeObserver(keep)

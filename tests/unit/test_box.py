@@ -16,7 +16,6 @@ from unittest.mock import Mock, patch
 
 import pytest
 from builders import sample, stack
-from twisted.logger import formatEvent, globalLogPublisher
 
 from txwatchdog.lastrun import EMPTY, STACKS_AT, Record, decode
 from txwatchdog.rings.blackbox import BlackBox
@@ -24,16 +23,6 @@ from txwatchdog.rings.lastgasp import _in_status
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 THRESHOLD = 10**6  # seconds: no stack is written meanwhile
-
-
-@pytest.fixture
-def logged() -> Iterator[list[str]]:
-    """What Twisted logs meanwhile."""
-    lines: list[str] = []
-    keep: Any = lambda event: lines.append(formatEvent(event))  # noqa: E731 - typed so
-    globalLogPublisher.addObserver(keep)
-    yield lines
-    globalLogPublisher.removeObserver(keep)
 
 
 @pytest.fixture

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, cast
 from unittest.mock import Mock, patch
 
-import pytest
 from attrs import evolve
 from builders import EPOCH, pause, sampled, stack
-from twisted.logger import formatEvent, globalLogPublisher
 from watched import FakeWatchdog
 
 from txwatchdog.origin import Origin
@@ -79,16 +77,6 @@ class Told:
         self.telemetry = cast(Any, Telemetry(cast(Any, self.watchdog), meter_provider=self.meters))
         self.telemetry._make_span = make
         self.telemetry.start()
-
-
-@pytest.fixture
-def logged() -> Iterator[list[str]]:
-    """What is logged meanwhile."""
-    lines: list[str] = []
-    keep: Any = lambda event: lines.append(formatEvent(event))  # noqa: E731 - typed so
-    globalLogPublisher.addObserver(keep)
-    yield lines
-    globalLogPublisher.removeObserver(keep)
 
 
 def test_spans_wait_within_bounds(logged: list[str]) -> None:
