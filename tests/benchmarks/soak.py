@@ -46,8 +46,9 @@ GROWTH_MIB = 2.0
 """By how much memory may be more in the last quarter than in the third. The latest 1,000 pauses are
 kept, so until there are so many it grows a little."""
 
-SETTLING_MIB = 10.0
-"""By how much instead in a soak of less than `SETTLED_MINUTES`: it settles in the first two."""
+SETTLING_MIB = 20.0
+"""By how much instead in a soak of less than `SETTLED_MINUTES`: it settles in the first two. When
+each kind of session first comes, and how many at once, is chance; each brings some MiB."""
 
 SETTLED_MINUTES = 4.0
 
