@@ -235,8 +235,11 @@ class IdleThread(Method):
 
     def on(self) -> None:
         self._enough = threading.Event()
-        self._thread = threading.Thread(target=self._enough.wait)
+        self._thread = threading.Thread(target=self._idle)
         self._thread.start()
+
+    def _idle(self) -> None:
+        self._enough.wait()
 
     def off(self) -> None:
         self._enough.set()
@@ -246,12 +249,7 @@ class IdleThread(Method):
 class WakingThread(IdleThread):
     """A second thread that does nothing but wake up, once a threshold."""
 
-    def on(self) -> None:
-        self._enough = threading.Event()
-        self._thread = threading.Thread(target=self._wake)
-        self._thread.start()
-
-    def _wake(self) -> None:
+    def _idle(self) -> None:
         while not self._enough.wait(self.threshold):
             pass
 
