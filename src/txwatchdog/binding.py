@@ -18,7 +18,7 @@ from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.endpoints import AdoptedStreamServerEndpoint, serverFromString
 from twisted.python.failure import Failure
 
-from txwatchdog.errors import LIMITS, ListenError
+from txwatchdog.errors import LIMITS, ListenError, reason_of
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress
@@ -75,7 +75,7 @@ def bind(endpoint: str) -> socket.socket:
 
 def refusal(endpoint: str, error: OSError) -> ListenError:
     """What to raise, or log, if an endpoint can't be listened on for a reason of the system's."""
-    reason = (error.strerror or str(error)).lower()
+    reason = reason_of(error)
     remedy = _REMEDIES.get(error.errno or 0, "choose another endpoint")
     return ListenError(f"cannot listen on {endpoint}: {reason}; {remedy}")
 

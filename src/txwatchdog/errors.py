@@ -15,6 +15,7 @@ __all__ = [
     "ManholeError",
     "ProgramError",
     "WatchdogError",
+    "reason_of",
 ]
 
 
@@ -23,6 +24,11 @@ LIMITS = {
     errno.EAGAIN: "the process has no thread left: raise its limit (ulimit -u)",
 }
 """What to do at a limit of the process, whatever it was that met it."""
+
+
+def reason_of(error: OSError) -> str:
+    """What the system says is wrong, as the middle of a sentence has it."""
+    return (error.strerror or str(error)).lower()
 
 
 class WatchdogError(Exception):

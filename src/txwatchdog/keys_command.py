@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from txwatchdog.errors import KeysError, WatchdogError
+from txwatchdog.errors import KeysError, WatchdogError, reason_of
 
 if TYPE_CHECKING:
     from txwatchdog.manhole.keybook import Row
@@ -97,7 +97,7 @@ def authorize(
             data, name = Path(file).read_bytes(), file
         except OSError as error:
             raise KeysError(
-                f"cannot read {file}: {(error.strerror or str(error)).lower()}; give the file of a "
+                f"cannot read {file}: {reason_of(error)}; give the file of a "
                 "public key, such as ~/.ssh/id_ed25519.pub"
             ) from error
     for row in let_in(directory, public_keys(data, name), options):

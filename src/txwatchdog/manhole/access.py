@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from twisted.conch.ssh.keys import Key
 
-from txwatchdog.errors import LIMITS, KeysError
+from txwatchdog.errors import LIMITS, KeysError, reason_of
 from txwatchdog.manhole.keyfiles import type_name
 from txwatchdog.manhole.modes import check_directories, check_file, read_file
 from txwatchdog.manhole.options import Terms, split_options, terms_of
@@ -254,7 +254,7 @@ def read_authorized_keys(directory: Path) -> str:
     except FileNotFoundError:
         raise
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+        reason = reason_of(error)
         readable = (
             f"make it a file that the service's user may read: chmod 600 {shlex.quote(str(path))}"
         )

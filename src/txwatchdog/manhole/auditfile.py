@@ -24,7 +24,7 @@ from twisted.logger import ILogObserver, Logger, globalLogPublisher
 from zope.interface import implementer
 
 from txwatchdog.auditlog import NAMESPACE
-from txwatchdog.errors import LIMITS, AuditError
+from txwatchdog.errors import LIMITS, AuditError, reason_of
 from txwatchdog.logs import log_failure
 from txwatchdog.manhole.modes import UnfitError, open_private
 
@@ -376,4 +376,4 @@ def _described(error: Exception, path: Path) -> str:
         errno.ENOSPC: "make room on its disk",
         errno.EDQUOT: "make room on its disk",
     }.get(error.errno or 0, "this user must be able to write to it and its directory")
-    return f"{path}: {(error.strerror or str(error)).lower()}; {remedy}"
+    return f"{path}: {reason_of(error)}; {remedy}"

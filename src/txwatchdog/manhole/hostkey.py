@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from twisted.conch.ssh.keys import Key
 
-from txwatchdog.errors import LIMITS, KeysError
+from txwatchdog.errors import LIMITS, KeysError, reason_of
 from txwatchdog.manhole.keyfiles import describe
 from txwatchdog.manhole.modes import check_directories, check_file, make_directory, read_file
 
@@ -127,7 +127,7 @@ def _remedy(found: KeyFile, name: str) -> str:
 
 def _unusable(path: Path, error: OSError) -> KeysError:
     remedy = LIMITS.get(error.errno or 0, "give keys= a directory that this user may write to")
-    reason = (error.strerror or str(error)).lower()
+    reason = reason_of(error)
     return KeysError(f"cannot read or make the host key {path}: {reason}; {remedy}")
 
 

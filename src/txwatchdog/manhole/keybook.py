@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
-from txwatchdog.errors import KeysError
+from txwatchdog.errors import KeysError, reason_of
 from txwatchdog.manhole.access import (
     AUTHORIZED_KEYS,
     AuthorizedKey,
@@ -345,7 +345,7 @@ def _changing(directory: Path) -> Iterator[None]:
     except OSError as error:
         raise KeysError(
             f"cannot change {directory / AUTHORIZED_KEYS}: "
-            f"{(error.strerror or str(error)).lower()}; give a directory of your own with "
+            f"{reason_of(error)}; give a directory of your own with "
             "--keys DIR, or run this as its owner"
         ) from error
 
